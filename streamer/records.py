@@ -1,0 +1,210 @@
+"""What travels through the monitor: frozen records without behaviour.
+
+Arrays are ``(row, column)``, vectors ``(dy, dx)``, y down, x right. Units are in the names. Optional means
+"not available": an estimate that does not exist is ``None``, never a made-up number.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+AnyArray = NDArray[Any]
+
+Kind = Literal["projection", "flat", "dark"]
+Verdict = Literal["sharp", "blurred", "undecided", "bad"]
+
+KINDS: tuple[Kind, ...] = ("projection", "flat", "dark")
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One exposure as it came from the source; the pixels are read-only."""
+
+    pixels: AnyArray
+    """(M, N), any real dtype, in detector units."""
+    index: int
+    """Frame number as the source gave it, unique within the acquisition."""
+    acquisition: str = ""
+    """Empty when the source does not name its acquisitions."""
+    view: str = ""
+    """What is tracked together: one field of view at one angle and energy. Empty when not given."""
+    kind: Kind = "projection"
+    exposed_at: float | None = None
+    """Unix seconds."""
+    received_at: float = 0.0
+    """Unix seconds."""
+    exposure_s: float | None = None
+    pixel_size_nm: float | None = None
+    angle_deg: float | None = None
+    energy_ev: float | None = None
+    recollects: int | None = None
+    """Index of the frame that this one replaces."""
+    expected: int | None = None
+    """Frames expected in the acquisition (``of`` on the wire)."""
+
+
+class EndOfAcquisition(msgspec.Struct, frozen=True, kw_only=True):
+    """The sender says that an acquisition is complete."""
+
+    acquisition: str = ""
+
+
+class FrameRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of ``frames.csv``; the field order is the column order."""
+
+    index: int
+    acquisition: str
+    view: str
+    kind: Kind
+    exposed_at: float | None = None
+    received_at: float = 0.0
+    verdict: Verdict | None = None
+    provisional: bool = False
+    blur_length_px: float | None = None
+    blur_length_sigma_px: float | None = None
+    blur_angle_deg: float | None = None
+    blur_score: float | None = None
+    blur_limit_px: float | None = None
+    psf_group: int | None = None
+    drift_y_px: float | None = None
+    drift_x_px: float | None = None
+    drift_sigma_px: float | None = None
+    rotation_deg: float | None = None
+    trend_y_px: float | None = None
+    trend_x_px: float | None = None
+    jitter_y_px: float | None = None
+    jitter_x_px: float | None = None
+    registration_quality: float | None = None
+    reference_index: int | None = None
+    flow_median_px: float | None = None
+    flow_p95_px: float | None = None
+    recollects: int | None = None
+    problems: str = ""
+    revision: int = 0
+    latency_ms: float | None = None
+    settings_revision: int = 0
+    """Which settings the row was made with; counts up with every change."""
+
+
+class FlowResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Displacement field of one frame against its reference, after the drift is taken out."""
+
+    index: int
+    acquisition: str
+    view: str
+    reference_index: int
+    drift_y_px: float
+    drift_x_px: float
+    grid_y_px: FloatArray
+    """(K,) rows of the grid, in pixels of the reference frame."""
+    grid_x_px: FloatArray
+    """(L,) columns of the grid, in pixels of the reference frame."""
+    displacement_px: FloatArray
+    """(2, K, L): (y, x)."""
+    valid: BoolArray
+    """(K, L)."""
+    sigma_px: FloatArray
+    """(K, L) 1-sigma error per component; NaN where no estimate exists."""
+    flow_median_px: float | None = None
+    """Median magnitude over the valid points."""
+    flow_p95_px: float | None = None
+    elapsed_ms: float = 0.0
+
+
+Severity = Literal["NO_ALARM", "MINOR", "MAJOR", "INVALID"]
+AlertState = Literal["new", "acknowledged", "closed"]
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a person should know; one row of ``alerts.csv``."""
+
+    id: int
+    raised_at: float
+    """Unix seconds."""
+    severity: Severity
+    rule: str
+    """Short stable name, such as ``blurred_frame``."""
+    text: str
+    acquisition: str = ""
+    view: str = ""
+    index: int | None = None
+    """The frame that raised it (the newest one of a burst)."""
+    count: int = 1
+    """How many frames this alert stands for."""
+    state: AlertState = "new"
+    who: str = ""
+    note: str = ""
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """The only way back: what a user asks of the running streamer."""
+
+    id: int | str | None = None
+    op: str
+    arguments: dict[str, Any] = {}
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True):
+    """How many, and which ones."""
+
+    count: int = 0
+    indices: list[int | tuple[int, int]] | list[Any] = []
+    """Frame numbers; two or more consecutive ones as ``[first, last]``."""
+
+
+class Accounting(msgspec.Struct, frozen=True, kw_only=True):
+    """Where every frame went: received = measured + duplicate + malformed + refused + dropped."""
+
+    received: int = 0
+    measured: int = 0
+    missing: Tally = Tally()
+    duplicate: Tally = Tally()
+    out_of_order: Tally = Tally()
+    malformed: Tally = Tally()
+    refused: Tally = Tally()
+    dropped: Tally = Tally()
+    restarts: Tally = Tally()
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The heartbeat: where the streamer stands."""
+
+    at: float
+    """Unix seconds."""
+    state: Literal["waiting", "receiving", "idle", "stopping"]
+    """waiting: no frame yet; idle: the acquisition was closed by its sender."""
+    version: str
+    uptime_s: float
+    session_dir: str
+    frames_endpoint: str
+    results_endpoint: str
+    control_endpoint: str
+    protocol: str = ""
+    """Dialect of the newest frame."""
+    acquisition: str = ""
+    views: list[str] = []
+    accounting: Accounting = Accounting()
+    queue: int = 0
+    """Frames that wait for analysis."""
+    queue_limit: int = 0
+    received_hz: float = 0.0
+    """Over the last seconds."""
+    measured_hz: float = 0.0
+    latency_median_ms: float | None = None
+    """Received to published, over the last frames."""
+    latency_p95_ms: float | None = None
+    flow_done: int = 0
+    flow_skipped: int = 0
+    last_frame_age_s: float | None = None
+    pixel_size_nm: float | None = None
+    settings_revision: int = 0
+    blur_tolerance_px: float = 0.0
+    blur_score_threshold: float = 0.0
+    disk_free_gb: float | None = None
+    problems: list[str] = []
+    """What hinders the streamer now, such as a full disk."""

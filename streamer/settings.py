@@ -1,0 +1,333 @@
+"""Every setting with its default, unit, range and meaning; TOML in and out.
+
+A setting is added by adding a field here: the command line, the TOML page, validation and the control
+socket all read these classes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from streamer.errors import SettingsError
+
+
+def _meta(text: str, *, unit: str = "", low: float | None = None, high: float | None = None, live: bool = False) -> Meta:
+    """Describe a setting; `live` ones may be changed while the streamer runs."""
+    return Meta(description=text, ge=low, le=high, extra={"unit": unit, "live": live})
+
+
+class FramesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where frames come from."""
+
+    endpoint: Annotated[str, Meta(description="Address of the sender of frames.")] = "tcp://127.0.0.1:5555"
+    pattern: Annotated[
+        Literal["sub", "pull"],
+        Meta(description="'sub' listens beside others; 'pull' takes frames away from every other puller."),
+    ] = "sub"
+    bind: Annotated[bool, Meta(description="Bind the address here instead of connecting to the sender.")] = False
+    protocol: Annotated[
+        str, Meta(description="Dialect of the messages; 'auto' recognises it from the first one.")
+    ] = "auto"
+    high_water_mark: Annotated[
+        int, _meta("Messages the socket may hold before the sender drops or waits.", unit="messages", low=1, high=100_000)
+    ] = 200
+    queue: Annotated[
+        int, _meta("Decoded frames that may wait for analysis.", unit="frames", low=1, high=100_000)
+    ] = 64
+    overload: Annotated[
+        Literal["auto", "block", "drop_oldest"],
+        Meta(
+            description="When the queue is full: 'block' stops reading, 'drop_oldest' gives up the oldest frame "
+            "and says so. 'auto' blocks for 'pull' (the sender waits) and drops for 'sub' (it would not)."
+        ),
+    ] = "auto"
+    largest_mb: Annotated[
+        float, _meta("Frames larger than this are refused unread.", unit="MB", low=0.001, high=4096.0)
+    ] = 512.0
+
+
+class ResultsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where results go."""
+
+    endpoint: Annotated[str, Meta(description="Address on which results are published.")] = "tcp://127.0.0.1:5556"
+    image_rate_hz: Annotated[
+        float, _meta("Pictures published per second at the most, for dashboards.", unit="Hz", low=0.1, high=100.0, live=True)
+    ] = 10.0
+
+
+class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where commands are taken."""
+
+    endpoint: Annotated[str, Meta(description="Address on which commands and history requests are answered.")] = (
+        "tcp://127.0.0.1:5557"
+    )
+
+
+class CalibrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Flat-field and dark correction."""
+
+    flats: Annotated[
+        int, _meta("Flats that the running mean looks back on.", unit="frames", low=1, high=1000)
+    ] = 16
+    darks: Annotated[int, _meta("Darks that the running mean looks back on.", unit="frames", low=1, high=1000)] = 16
+    zinger_sigma: Annotated[
+        float, _meta("A pixel this far from its neighbours is repaired.", unit="sigma", low=3.0, high=100.0)
+    ] = 6.0
+    dark_fraction: Annotated[
+        float,
+        _meta("A frame darker than this share of the usual brightness is a beam dump.", low=0.0, high=0.9, live=True),
+    ] = 0.2
+    saturated_fraction: Annotated[
+        float, _meta("A frame with a larger share of saturated pixels is bad.", low=0.0001, high=1.0, live=True)
+    ] = 0.05
+
+
+class BlurSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Blur screening."""
+
+    tolerance_px: Annotated[
+        float,
+        _meta("Blur that still does no harm; a frame that cannot show blur this short is 'undecided'.",
+              unit="px", low=0.1, high=100.0, live=True),
+    ] = 3.0
+    score_threshold: Annotated[
+        float, _meta("Significance from which a frame is called blurred.", unit="sigma", low=1.0, high=50.0, live=True)
+    ] = 3.5
+    shortest_px: Annotated[
+        float, _meta("Blur shorter than this is never flagged.", unit="px", low=0.0, high=100.0, live=True)
+    ] = 1.2
+    baseline: Annotated[int, _meta("Accepted frames that form the baseline.", unit="frames", low=2, high=100)] = 8
+    warm_up: Annotated[int, _meta("Accepted frames before verdicts are final.", unit="frames", low=1, high=100)] = 3
+
+
+class DriftSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rigid registration."""
+
+    quality: Annotated[
+        float, _meta("Normalised correlation of the overlap below which a match is not trusted.", low=0.0, high=1.0)
+    ] = 0.3
+    overlap: Annotated[float, _meta("Smallest share of the frame that must overlap.", low=0.05, high=0.9)] = 0.12
+    key_step: Annotated[
+        float, _meta("A new key frame is set after a drift of this share of the view.", low=0.02, high=0.5)
+    ] = 0.12
+
+
+class FlowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Optical flow against the reference."""
+
+    enabled: Annotated[bool, Meta(description="Compute displacement fields.", extra={"live": True})] = True
+    step_px: Annotated[int, _meta("Distance of the grid points of the published field.", unit="px", low=1, high=64)] = 8
+    smoothing_px: Annotated[
+        float, _meta("Gaussian sigma applied to the images before the flow.", unit="px", low=0.0, high=10.0)
+    ] = 1.5
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the heavy part of the analysis runs."""
+
+    kind: Annotated[
+        Literal["inline", "threads", "dask"], Meta(description="'dask' needs the 'cluster' extra.")
+    ] = "threads"
+    workers: Annotated[
+        int, _meta("Frames measured at the same time; 0 takes the number of cores.", low=0, high=256)
+    ] = 0
+
+
+class AlertsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a person is told."""
+
+    stalled_s: Annotated[
+        float, _meta("An open acquisition without a frame for this long raises an alert.",
+                     unit="s", low=0.1, high=1e6, live=True)
+    ] = 60.0
+    jump_px: Annotated[
+        float, _meta("A step of the drift larger than this raises an alert.", unit="px", low=0.1, high=1e5, live=True)
+    ] = 40.0
+    disk_free_gb: Annotated[
+        float, _meta("Less free disk than this raises an alert.", unit="GB", low=0.0, high=1e6, live=True)
+    ] = 1.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of the streamer."""
+
+    pixel_size_nm: Annotated[
+        float, _meta("Size of a pixel on the sample; 0 takes it from the frames, if they tell.",
+                     unit="nm", low=0.0, high=1e6)
+    ] = 0.0
+    frames: FramesSettings = FramesSettings()
+    results: ResultsSettings = ResultsSettings()
+    control: ControlSettings = ControlSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+    blur: BlurSettings = BlurSettings()
+    drift: DriftSettings = DriftSettings()
+    flow: FlowSettings = FlowSettings()
+    engine: EngineSettings = EngineSettings()
+    alerts: AlertsSettings = AlertsSettings()
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """Description of one setting, for the help page and for messages."""
+
+    key: str
+    type: Any
+    default: Any
+    text: str
+    unit: str
+    low: float | None
+    high: float | None
+    live: bool
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words."""
+        if get_origin(self.type) is Literal:
+            return "one of " + ", ".join(repr(choice) for choice in get_args(self.type))
+        if self.type is bool:
+            return "true or false"
+        if self.type is str:
+            return "a text"
+        kind = "a whole number" if self.type is int else "a number"
+        if self.low is None and self.high is None:
+            return kind
+        return f"{kind} from {self.low:g} to {self.high:g}"
+
+
+def describe() -> dict[str, Setting]:
+    """Describe every setting, by its dotted key, in the order of the page."""
+    return {setting.key: setting for setting in _walk(Settings, "")}
+
+
+def _walk(section: type[msgspec.Struct], prefix: str) -> Iterable[Setting]:
+    hints = get_type_hints(section, include_extras=True)
+    defaults = section()
+    for name in section.__struct_fields__:
+        hint = hints[name]
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            yield from _walk(hint, f"{name}.")
+            continue
+        plain, meta = get_args(hint)[:2]
+        extra = meta.extra or {}
+        yield Setting(prefix + name, plain, getattr(defaults, name), meta.description or "",
+                      extra.get("unit", ""), meta.ge, meta.le, bool(extra.get("live", False)))
+
+
+def load(path: Path | None = None, assignments: Iterable[str] = ()) -> Settings:
+    """Read settings from a TOML file and from ``KEY=VALUE`` assignments, which win.
+
+    Raises
+    ------
+    SettingsError
+        Naming the key, the value, what is allowed, and the nearest known name.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"settings file {path}: {error.strerror or error}; check the path") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"settings file {path} is not valid TOML: {error}") from error
+    flat = _flatten(tree)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {assignment!r}: expected KEY=VALUE, such as --set blur.tolerance_px=2.5")
+        flat[key.strip()] = _parse(key.strip(), text.strip())
+    return update(Settings(), flat)
+
+
+def update(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Return `settings` with the dotted keys of `changes` replaced, every value checked.
+
+    Raises
+    ------
+    SettingsError
+        If a key is unknown or a value not allowed.
+    """
+    tree = msgspec.to_builtins(settings)
+    known = describe()
+    for key, value in changes.items():
+        setting = known.get(key)
+        if setting is None:
+            raise SettingsError(f"unknown setting {key!r}{_nearest(key, known)}; "
+                                "'txm-streamer settings' lists them all")
+        _check(setting, value)
+        section, _, name = key.rpartition(".")
+        (tree[section] if section else tree)[name] = value
+    return msgspec.convert(tree, Settings)
+
+
+def to_toml(settings: Settings | None = None) -> str:
+    """Write all settings as a commented TOML page, which `load` reads back."""
+    tree = msgspec.to_builtins(settings or Settings())
+    lines = ["# Settings of txm-streamer. Every line shows the value in force; change what you need."]
+    section = ""
+    for key, setting in describe().items():
+        head, _, name = key.rpartition(".")
+        if head != section:
+            section = head
+            lines += ["", f"[{section}]"]
+        value = (tree[head] if head else tree)[name]
+        live = "; may be changed while running" if setting.live else ""
+        unit = f" [{setting.unit}]" if setting.unit else ""
+        lines += ["", f"# {setting.text}", f"# {setting.allowed}{unit}; default {_literal(setting.default)}{live}",
+                  f"{name} = {_literal(value)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _parse(key: str, text: str) -> Any:
+    """Read the right-hand side of ``KEY=VALUE``: TOML, or plain text for settings that are text."""
+    setting = describe().get(key)
+    if setting is not None and (setting.type is str or get_origin(setting.type) is Literal):
+        return text.strip("\"'")
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _check(setting: Setting, value: Any) -> None:
+    if setting.type is float and type(value) is int:
+        value = float(value)
+    hint: Any = Annotated[setting.type, Meta(ge=setting.low, le=setting.high)]
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        choices = [str(choice) for choice in get_args(setting.type)]
+        hint_text = _nearest(str(value), choices) if choices else ""
+        raise SettingsError(f"setting {setting.key} = {value!r} is not allowed: expected {setting.allowed}"
+                            f"{hint_text} (default {_literal(setting.default)})") from error
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if not close:   # a bare name is a common slip: 'tolerance_px' for 'blur.tolerance_px'
+        close = [key for key in known if key.rpartition(".")[2] == word.rpartition(".")[2]][:1]
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return msgspec.json.encode(value).decode()
+    return repr(value)

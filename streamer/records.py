@@ -54,6 +54,33 @@ class EndOfAcquisition(msgspec.Struct, frozen=True, kw_only=True):
     acquisition: str = ""
 
 
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame that arrived and cannot be measured; it still ends as a row when its number is known."""
+
+    reason: str
+    """One line: what was found, what was expected."""
+    bucket: Literal["malformed", "refused", "dropped"] = "refused"
+    """malformed: the message or page could not be decoded; dropped: given up because of overload."""
+    index: int | None = None
+    acquisition: str = ""
+    view: str = ""
+    kind: Kind = "projection"
+    exposed_at: float | None = None
+    received_at: float = 0.0
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to the stream, for the journal and the screen."""
+
+    kind: Literal["gap", "duplicate", "out_of_order", "restart", "wrap", "malformed", "refused", "dropped"]
+    text: str
+    """One line that names the frames."""
+    acquisition: str = ""
+    index: int | None = None
+    at: float = 0.0
+    """Unix seconds."""
+
+
 class FrameRow(msgspec.Struct, frozen=True, kw_only=True):
     """One line of ``frames.csv``; the field order is the column order."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -49,6 +50,7 @@ class Client:
     ) -> None:
         self.results = results
         self.control = control
+        self._control_given = control is not None
         self.connected = False
         self._ids = itertools.count(1)
         self._context = zmq.Context()
@@ -89,7 +91,7 @@ class Client:
         """
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            wait = None if end is None else max(0.0, end - time.monotonic()) * 1000
+            wait = None if end is None else _ms_until(end)
             ready = dict(self._poller.poll(wait))
             if self._events in ready:
                 event = recv_monitor_message(self._events)["event"]
@@ -125,7 +127,7 @@ class Client:
         command = Command(id=next(self._ids), op=op, arguments=arguments)
         socket.send(encode_request(command))
         end = time.monotonic() + timeout_s
-        while socket.poll(max(0.0, end - time.monotonic()) * 1000):
+        while socket.poll(_ms_until(end)):
             data = socket.recv()
             reply_id, result = decode_reply(data)
             if reply_id == command.id:
@@ -157,11 +159,15 @@ class Client:
         self.close()
 
     def _learn_control(self, result: Result) -> None:
-        if result.topic != "status" or self._request is not None:
+        if result.topic != "status" or self._control_given:
             return
         announced = result.header.get("control_endpoint")
-        if isinstance(announced, str) and announced:
-            self.control = reachable(announced, self.results)
+        if not isinstance(announced, str) or not announced:
+            return
+        endpoint = reachable(announced, self.results)
+        if endpoint != self.control:   # first status, or a restarted streamer on another port
+            self._drop_request()
+            self.control = endpoint
 
     def _open_request(self, endpoint: str) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.DEALER)
@@ -178,6 +184,11 @@ class Client:
         if self._request is not None:
             self._request.close(0)
             self._request = None
+
+
+def _ms_until(end: float) -> int:
+    """Milliseconds from now to a monotonic time, rounded up so that a wait never spins."""
+    return max(0, math.ceil((end - time.monotonic()) * 1000))
 
 
 def reachable(announced: str, known: str) -> str:

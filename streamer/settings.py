@@ -18,7 +18,9 @@ from msgspec import Meta
 from streamer.errors import SettingsError
 
 
-def _meta(text: str, *, unit: str = "", low: float | None = None, high: float | None = None, live: bool = False) -> Meta:
+def _meta(
+    text: str, *, unit: str = "", low: float | None = None, high: float | None = None, live: bool = False
+) -> Meta:
     """Describe a setting; `live` ones may be changed while the streamer runs."""
     return Meta(description=text, ge=low, le=high, extra={"unit": unit, "live": live})
 
@@ -36,7 +38,8 @@ class FramesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         str, Meta(description="Dialect of the messages; 'auto' recognises it from the first one.")
     ] = "auto"
     high_water_mark: Annotated[
-        int, _meta("Messages the socket may hold before the sender drops or waits.", unit="messages", low=1, high=100_000)
+        int,
+        _meta("Messages the socket may hold before the sender drops or waits.", unit="messages", low=1, high=100_000),
     ] = 200
     queue: Annotated[
         int, _meta("Decoded frames that may wait for analysis.", unit="frames", low=1, high=100_000)
@@ -58,7 +61,8 @@ class ResultsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     endpoint: Annotated[str, Meta(description="Address on which results are published.")] = "tcp://127.0.0.1:5556"
     image_rate_hz: Annotated[
-        float, _meta("Pictures published per second at the most, for dashboards.", unit="Hz", low=0.1, high=100.0, live=True)
+        float,
+        _meta("Pictures published per second at the most, for dashboards.", unit="Hz", low=0.1, high=100.0, live=True),
     ] = 10.0
 
 

@@ -57,8 +57,8 @@ def encode_result(
     parts = {name: _little(array) for name, array in (arrays or {}).items()}
     header = {"schema": SCHEMA, "session": session, "sequence": sequence, **msgspec.to_builtins(fields)}
     header["payloads"] = [Payload(name, array.dtype.str, list(array.shape)) for name, array in parts.items()]
-    return [topic.encode(), msgspec.json.encode(header), *(memoryview(array).cast("B") if array.size else b""
-                                                           for array in parts.values())]
+    return [topic.encode(), msgspec.json.encode(header),
+            *(array.data.cast("B") if array.size else b"" for array in parts.values())]
 
 
 def decode_result(parts: Sequence[Buffer]) -> Result:
@@ -156,7 +156,8 @@ def _little(array: AnyArray) -> AnyArray:
 
 def _read(payload: Payload, part: Buffer) -> AnyArray:
     if payload.dtype not in _DTYPES or any(size < 0 for size in payload.shape):
-        raise ProtocolError(f"payload {payload.name!r} has dtype {payload.dtype!r} and shape {payload.shape}; not readable")
+        raise ProtocolError(f"payload {payload.name!r} has dtype {payload.dtype!r} and shape {payload.shape}; "
+                            "not readable")
     dtype = np.dtype(payload.dtype)
     expected = math.prod(payload.shape) * dtype.itemsize
     if len(part) != expected:

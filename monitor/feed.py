@@ -1,0 +1,228 @@
+"""The thread that listens to a streamer and fills the store. No Qt: news are announced through one callback.
+
+Messages are never announced one by one: `notify` is called once, and not again before `taken` was called, so that
+a screen that is slower than the stream is never queued up.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from monitor.store import Store
+from streamer.client import DEFAULT_RESULTS, Client
+from streamer.errors import CommandError, LinkError, ProtocolError
+from streamer.wire import Result
+
+STALE_AFTER_S = 3.0
+"""The streamer's heartbeat comes at least once a second."""
+DISCONNECTED_AFTER_S = 6.0
+RETRY_S = 1.0
+HISTORY_TIMEOUT_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class LinkState(enum.Enum):
+    """Where the link to the streamer stands."""
+
+    CONNECTING = "CONNECTING"
+    LIVE = "LIVE"
+    STALE = "STALE"
+    DISCONNECTED = "DISCONNECTED"
+    ENDED = "ENDED"
+
+
+@dataclass(frozen=True)
+class Link:
+    """State of the link at one moment, in words for the screen."""
+
+    state: LinkState
+    endpoint: str
+    age_s: float | None = None
+    """Since the last status message."""
+    text: str = ""
+    """What a user should know about it; empty when all is well."""
+    foreign: int = 0
+    """Messages that were not of a streamer, or of another version."""
+    has_history: bool = False
+
+    @property
+    def chip(self) -> str:
+        """One word, with the age when it is stale."""
+        if self.state is LinkState.STALE and self.age_s is not None:
+            return f"STALE {self.age_s:.0f} s"
+        return self.state.value
+
+
+class Feed:
+    """Listen to the results of a streamer in a thread of its own.
+
+    Parameters
+    ----------
+    store : Store
+        Filled by the thread.
+    results, control : str
+        Endpoints; `control` is learnt from the streamer when not given.
+    notify : callable
+        Called in the thread when there is something new; must return at once.
+
+    Raises
+    ------
+    LinkError
+        If an endpoint is not an address.
+    """
+
+    def __init__(self, store: Store, results: str = DEFAULT_RESULTS, *, control: str | None = None,
+                 notify: Callable[[], None] = lambda: None) -> None:
+        self.store = store
+        self.endpoint = results
+        self.notify = notify
+        # every topic: a foreign program on this address shall be named, not ignored
+        self._client = Client(results, control, topics=("",))
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._pending = False
+        self._status_at: float | None = None
+        self._started_at = time.monotonic()
+        self._foreign, self._foreign_text, self._foreign_at = 0, "", -1e9
+        self._wanted: int | None = 0
+        self._ask_at, self._asking = 0.0, False
+        self._history_text = ""
+        self._notices: list[str] = []
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._started_at = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and close the sockets."""
+        self._stop.set()
+        if self._thread.ident is None:
+            self._client.close()
+            return
+        self._thread.join(HISTORY_TIMEOUT_S + 2.0)
+        if self._thread.is_alive():
+            _log.warning("the reader of %s did not end in time", self.endpoint)
+
+    def taken(self) -> list[str]:
+        """Allow the next announcement; return notices that came up since, in words for the screen."""
+        with self._lock:
+            self._pending = False
+            notices, self._notices = self._notices, []
+            return notices
+
+    def link(self) -> Link:
+        """Judge the link by the age of the last heartbeat, which a connection alone does not give."""
+        now = time.monotonic()
+        age_s = None if self._status_at is None else now - self._status_at
+        state, text = self._judge(age_s, now)
+        if self._foreign and now - self._foreign_at < 10.0:
+            text = self._foreign_text
+        return Link(state=state, endpoint=self.endpoint, age_s=age_s, text=text or self._history_text,
+                    foreign=self._foreign, has_history=self._wanted is None)
+
+    def _judge(self, age_s: float | None, now: float) -> tuple[LinkState, str]:
+        if not self._thread.is_alive() and self._thread.ident is not None:
+            return LinkState.DISCONNECTED, "the reader has stopped; the log says why"
+        if age_s is None:
+            return LinkState.CONNECTING, self._silence() if now - self._started_at > STALE_AFTER_S else ""
+        ending = self.store.status.state if self.store.status is not None else ""
+        if ending == "stopping":
+            return LinkState.ENDED, "the streamer has stopped"
+        if age_s > STALE_AFTER_S and not self._asking:
+            if age_s > DISCONNECTED_AFTER_S and not self._client.connected:
+                return LinkState.DISCONNECTED, f"no connection to {self.endpoint} for {age_s:.0f} s; waiting for it"
+            return LinkState.STALE, f"no status for {age_s:.0f} s: what you see is old"
+        return (LinkState.ENDED if ending == "idle" else LinkState.LIVE), ""
+
+    def _silence(self) -> str:
+        if self._client.connected:
+            return f"{self.endpoint} answers, but sends no status: is it the results endpoint of a txm-streamer?"
+        return f"nobody answers at {self.endpoint}: is txm-streamer running?"
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._step()
+        finally:
+            self._client.close()
+
+    def _step(self) -> None:
+        try:
+            result = self._client.receive(0.1)
+            if result is not None:
+                self._take(result)
+        except ProtocolError as error:
+            self._refuse(error)
+        if self._wanted is not None and self._client.control is not None and time.monotonic() >= self._ask_at:
+            self._ask_history(self._wanted)
+
+    def _take(self, result: Result) -> None:
+        session = result.header.get("session")
+        if not isinstance(session, str):
+            raise ProtocolError(f"{result.topic!r} message names session {session!r}, expected a text")
+        if session != self.store.session:
+            known = self.store.session != ""
+            self.store.reset(session)
+            self._want(0)
+            if known:
+                self._note(f"the streamer began session {session}: charts start anew, history is loaded")
+        before = self.store.heard(result.topic)
+        sequel = self.store.accept(result)
+        if sequel == "restart":
+            self._want(0)
+            self._note("the streamer was restarted: history is loaded again")
+        elif sequel == "gap" and result.topic in ("frame", "alert"):
+            _log.info("%s messages %d to %d were lost; asking for the history", result.topic, before + 1,
+                      result.sequence - 1)
+            self._want(self.store.heard("frame") if result.topic == "alert" else before)
+        if result.topic == "status":
+            self._status_at = time.monotonic()
+        self._announce()
+
+    def _want(self, since: int) -> None:
+        self._wanted = since if self._wanted is None else min(since, self._wanted)
+
+    def _ask_history(self, since: int) -> None:
+        began, self._asking = time.monotonic(), True
+        try:
+            rows = self.store.merge(self._client.request("history", since=since, timeout_s=HISTORY_TIMEOUT_S))
+        except (LinkError, CommandError, ProtocolError) as error:
+            self._history_text = f"history is not here yet: {error}"
+            self._ask_at = time.monotonic() + RETRY_S
+            _log.info("%s", self._history_text)
+        else:
+            self._wanted, self._history_text = None, ""
+            _log.info("history since %d brought %d rows", since, rows)
+        finally:
+            if self._status_at is not None:   # heartbeats wait in the socket meanwhile
+                self._status_at += time.monotonic() - began
+            self._asking = False
+        self._announce()
+
+    def _refuse(self, error: ProtocolError) -> None:
+        self._foreign += 1
+        self._foreign_at = time.monotonic()
+        if str(error) != self._foreign_text:   # the same one again and again would fill the log
+            _log.warning("%s: %s", self.endpoint, error)
+        self._foreign_text = str(error)
+        self._announce()
+
+    def _note(self, text: str) -> None:
+        _log.info("%s", text)
+        with self._lock:
+            self._notices.append(text)
+
+    def _announce(self) -> None:
+        with self._lock:
+            if self._pending:
+                return
+            self._pending = True
+        self.notify()

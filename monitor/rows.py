@@ -1,0 +1,197 @@
+"""Rows of frames as columns that grow by doubling, so that charts of a long run are drawn from arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.records import FrameRow
+
+FloatColumn = NDArray[np.float64]
+IntColumn = NDArray[np.int64]
+BoolColumn = NDArray[np.bool_]
+
+VERDICTS = ("", "sharp", "blurred", "undecided", "bad")
+
+_TEXTS = ("acquisition", "view", "kind", "verdict", "problems")
+_WHOLE = frozenset({"index", "psf_group", "reference_index", "recollects", "revision", "settings_revision"})
+_NUMBERS = tuple(name for name in FrameRow.__struct_fields__ if name not in _TEXTS)
+_CHARTED = ("index", "provisional", "blur_length_px", "blur_length_sigma_px", "blur_angle_deg", "blur_limit_px",
+            "drift_y_px", "drift_x_px", "drift_sigma_px", "trend_y_px", "trend_x_px", "flow_median_px", "flow_p95_px")
+_PLACE = {name: number for number, name in enumerate(_NUMBERS)}
+_FLAGGED = frozenset({VERDICTS.index("blurred"), VERDICTS.index("undecided"), VERDICTS.index("bad")})
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """What names a frame in a session."""
+
+    acquisition: str
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Charts:
+    """Columns of the rows that are to be drawn, sorted by `order`; ``numbers`` holds NaN where there is no value."""
+
+    version: int = -1
+    views: tuple[str, ...] = ()
+    """Names; `view` holds numbers of this tuple."""
+    starts: tuple[tuple[float, str], ...] = ()
+    """(order, acquisition) at which each acquisition begins."""
+    order: FloatColumn = field(default_factory=lambda: np.empty(0))
+    """(n,) frame number, continued from one acquisition to the next."""
+    position: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
+    """(n,) place in the store, for `Store.row`."""
+    view: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
+    verdict: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
+    """(n,) numbers of `VERDICTS`."""
+    flagged: BoolColumn = field(default_factory=lambda: np.empty(0, np.bool_))
+    """(n,) blurred, undecided, bad or refused."""
+    numbers: Mapping[str, FloatColumn] = field(default_factory=lambda: {name: np.empty(0) for name in _CHARTED})
+
+
+class _Words:
+    """Texts that repeat, kept once and known by number."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def number(self, word: str) -> int:
+        if word not in self._numbers:
+            self._numbers[word] = len(self.words)
+            self.words.append(word)
+        return self._numbers[word]
+
+    def find(self, word: str) -> int:
+        """Return the number of a word, -1 if it never came."""
+        return self._numbers.get(word, -1)
+
+
+class RowTable:
+    """Rows as growing columns."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.places: dict[tuple[int, int], int] = {}
+        self.numbers = np.empty((len(_NUMBERS), 256))
+        self.codes = np.empty((5, 256), np.int64)
+        """acquisition, view, kind, verdict, sequence."""
+        self.flagged = np.empty(256, np.bool_)
+        self.problems: dict[int, str] = {}
+        self.replaced: dict[tuple[int, int], int] = {}
+        self.acquisitions, self.views, self.kinds = _Words(), _Words(), _Words()
+        self.spans: list[list[float]] = []
+        """Per acquisition: lowest index, highest index, earliest time of arrival."""
+
+    def put(self, row: FrameRow, sequence: int) -> bool:
+        """Add or replace a row; False if a newer revision is already here."""
+        acquisition = self.acquisitions.number(row.acquisition)
+        key = (acquisition, row.index)
+        place = self.places.get(key)
+        if place is None:
+            place = self._append(key)
+        elif sequence < self.codes[4, place]:
+            return False
+        values = (getattr(row, name) for name in _NUMBERS)
+        self.numbers[:, place] = [np.nan if value is None else value for value in values]
+        verdict = VERDICTS.index(row.verdict or "")
+        self.codes[:, place] = (
+            acquisition, self.views.number(row.view), self.kinds.number(row.kind), verdict, sequence)
+        self.flagged[place] = verdict in _FLAGGED or (verdict == 0 and row.problems != "")
+        if row.problems:
+            self.problems[place] = row.problems
+        else:
+            self.problems.pop(place, None)
+        if row.recollects is not None:
+            self.replaced[acquisition, row.recollects] = row.index
+        self._widen(acquisition, row)
+        return True
+
+    def _append(self, key: tuple[int, int]) -> int:
+        place = self.length
+        if place == self.flagged.size:
+            self.numbers = np.concatenate([self.numbers, np.empty_like(self.numbers)], axis=1)
+            self.codes = np.concatenate([self.codes, np.empty_like(self.codes)], axis=1)
+            self.flagged = np.concatenate([self.flagged, np.empty_like(self.flagged)])
+        self.length += 1
+        self.places[key] = place
+        return place
+
+    def _widen(self, acquisition: int, row: FrameRow) -> None:
+        if acquisition == len(self.spans):
+            self.spans.append([row.index, row.index, row.received_at])
+            return
+        span = self.spans[acquisition]
+        span[0], span[1] = min(span[0], row.index), max(span[1], row.index)
+        span[2] = min(span[2], row.received_at)
+
+    def offsets(self) -> FloatColumn:
+        """Return what is added to the index in each acquisition so that acquisitions follow each other by time."""
+        offsets = np.zeros(len(self.spans))
+        end: float | None = None
+        for number in sorted(range(len(self.spans)), key=lambda number: self.spans[number][2]):
+            first, last, _ = self.spans[number]
+            offsets[number] = 0.0 if end is None else end + 1 - first
+            end = offsets[number] + last
+        return offsets
+
+    def row(self, place: int) -> FrameRow:
+        """Make the record of a row."""
+        acquisition, view, kind, verdict, _ = (int(code) for code in self.codes[:, place])
+        numbers: dict[str, Any] = {}
+        for name, value in zip(_NUMBERS, self.numbers[:, place].tolist(), strict=True):
+            missing = value != value  # noqa: PLR0124  (NaN)
+            numbers[name] = None if missing else int(value) if name in _WHOLE else value
+        numbers["provisional"] = bool(numbers["provisional"])
+        return FrameRow(acquisition=self.acquisitions.words[acquisition], view=self.views.words[view],
+                        kind=self.kinds.words[kind], verdict=VERDICTS[verdict] or None,  # type: ignore[arg-type]
+                        problems=self.problems.get(place, ""), **numbers)
+
+    def find(self, key: Key) -> int | None:
+        """Return the place of a row, None if it never came."""
+        return self.places.get((self.acquisitions.find(key.acquisition), key.index))
+
+    def replacement(self, key: Key) -> int | None:
+        """Return the index of the frame that was taken instead of this one."""
+        return self.replaced.get((self.acquisitions.find(key.acquisition), key.index))
+
+    def forget_sequences(self) -> None:
+        """Let any sequence number replace the rows."""
+        self.codes[4, :self.length] = 0
+
+    def set_flow(self, key: Key, median_px: float, p95_px: float) -> bool:
+        """Enter the summary of a displacement field; False if its row never came."""
+        place = self.find(key)
+        if place is None:
+            return False
+        self.numbers[_PLACE["flow_median_px"], place] = median_px
+        self.numbers[_PLACE["flow_p95_px"], place] = p95_px
+        return True
+
+    def charts(self, version: int, view: str | None) -> Charts:
+        """Copy the columns that are drawn, of one view or of all, sorted by order."""
+        offsets = self.offsets()
+        order = self.numbers[_PLACE["index"], :self.length]
+        if self.length:
+            order = order + offsets[self.codes[0, :self.length]]
+        places = np.arange(self.length)
+        if view is not None:
+            places = places[self.codes[1, :self.length] == self.views.find(view)]
+            order = order[places]
+        if np.any(np.diff(order) < 0):
+            rank = np.argsort(order, kind="stable")
+            order, places = order[rank], places[rank]
+        starts = sorted((offset + span[0], word) for offset, span, word
+                        in zip(offsets.tolist(), self.spans, self.acquisitions.words, strict=True))
+        return Charts(
+            version=version, views=tuple(self.views.words), starts=tuple(starts), order=order.copy(),
+            position=places, view=self.codes[1, places], verdict=self.codes[3, places],
+            flagged=self.flagged[places],
+            numbers={name: self.numbers[_PLACE[name], places] for name in _CHARTED},
+        )

@@ -1,0 +1,251 @@
+"""What the dashboard knows: rows, alerts, status, the newest picture and field. No Qt, no sockets.
+
+A row that comes again (a revision) replaces itself; history and live messages are merged by their sequence number.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import numpy as np
+
+from monitor.rows import Charts, Key, RowTable
+from streamer.errors import ProtocolError
+from streamer.records import Alert, AnyArray, FlowResult, FrameRow, Kind, Status
+from streamer.wire import Result
+
+SEVERITIES = ("NO_ALARM", "MINOR", "MAJOR", "INVALID")
+"""By rank; INVALID means that nothing is known, which outranks any known state."""
+
+Sequel = Literal["ok", "gap", "restart"]
+_Record = TypeVar("_Record", bound=msgspec.Struct)
+
+
+class Picture(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """The newest corrected frame, packed for display."""
+
+    index: int
+    acquisition: str
+    view: str
+    kind: Kind
+    offset: float
+    scale: float
+    """value = offset + scale * pixel."""
+    binning: int = 1
+    """One pixel of the picture covers `binning` x `binning` pixels of the frame."""
+    pixel_size_nm: float | None = None
+    """Of the frame, not of the binned picture."""
+    image: AnyArray | None = None
+    """(M, N) uint16, read-only."""
+
+
+class Store:
+    """Everything received, safe to fill from one thread and to read from another.
+
+    Rows and alerts are all kept (about 0.5 kB a row); of pictures and fields only the newest.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.version = 0
+        """Counts up with every change of a row; charts made of the same version are the same."""
+        self._start("")
+
+    def _start(self, session: str) -> None:
+        self.session = session
+        self._table = RowTable()
+        self._alerts: dict[int, tuple[int, Alert]] = {}
+        self.status: Status | None = None
+        self.picture: Picture | None = None
+        self.flow: FlowResult | None = None
+        self.newest: Key | None = None
+        """The projection received last."""
+        self._newest_at = -np.inf
+        self._heard: dict[str, int] = {}
+        self._known: dict[str, int] = {}
+        self.lost: dict[str, int] = {}
+        """Messages per topic that never came, before history filled them in."""
+        self.version += 1
+
+    def reset(self, session: str) -> None:
+        """Forget everything: another session begins."""
+        with self._lock:
+            self._start(session)
+
+    def restart(self) -> None:
+        """Keep the rows, but let any sequence number replace them: the streamer counts from one again."""
+        with self._lock:
+            self._heard, self._known = {}, {}
+            self._table.forget_sequences()
+            self._alerts = {number: (0, alert) for number, (_, alert) in self._alerts.items()}
+
+    def accept(self, result: Result) -> Sequel:
+        """Take one message of this session in.
+
+        Returns
+        -------
+        {"ok", "gap", "restart"}
+            "gap" if messages of its topic are missing before it, "restart" if its number was already used:
+            the caller asks for the history. In both cases the message itself is taken in.
+
+        Raises
+        ------
+        ProtocolError
+            If a field is missing or of another type.
+        """
+        with self._lock:
+            sequel = self._follow(result)
+            if sequel == "restart":
+                self.restart()
+                self._heard[result.topic] = result.sequence
+            getattr(self, f"_take_{result.topic}")(result)
+            return sequel
+
+    def merge(self, history: Any) -> int:
+        """Merge the answer to a ``history`` request; return how many rows it brought.
+
+        Raises
+        ------
+        ProtocolError
+            If it is not a history.
+        """
+        try:
+            rows = msgspec.convert(history["frames"], list[FrameRow])
+            alerts = msgspec.convert(history["alerts"], list[Alert])
+            sequence = msgspec.convert(history["sequence"], dict[str, int])
+        except (KeyError, TypeError, msgspec.ValidationError) as error:
+            raise ProtocolError(f"history of the streamer cannot be read: {error}") from error
+        changed = 0
+        remaining = iter(rows)
+        while chunk := list(itertools.islice(remaining, 1000)):   # a reader need not wait for all of them
+            with self._lock:
+                changed += sum(self._put(row, sequence.get("frame", 0)) for row in chunk)
+        with self._lock:
+            self._put_alerts(alerts, sequence.get("alert", 0))
+            self._known = sequence
+        return changed
+
+    def heard(self, topic: str) -> int:
+        """Sequence number up to which messages of a topic are known."""
+        with self._lock:
+            return max(self._heard.get(topic, 0), self._known.get(topic, 0))
+
+    def _follow(self, result: Result) -> Sequel:
+        """Compare a sequence number with those before; messages that waited while history came are no restart."""
+        topic, sequence = result.topic, result.sequence
+        last, known = self._heard.get(topic), self._known.get(topic)
+        self._heard[topic] = sequence
+        if (last is not None and sequence <= last) or self._is_younger(result):
+            return "restart"
+        end = max((number for number in (last, known) if number is not None), default=sequence)
+        if sequence <= end + 1:
+            return "ok"
+        self.lost[topic] = self.lost.get(topic, 0) + sequence - end - 1
+        return "gap"
+
+    def _is_younger(self, result: Result) -> bool:
+        """Tell a streamer that started after the one heard before."""
+        uptime_s = result.header.get("uptime_s")
+        return (result.topic == "status" and self.status is not None and isinstance(uptime_s, int | float)
+                and uptime_s < self.status.uptime_s)
+
+    def _take_frame(self, result: Result) -> None:
+        self._put(_convert(result, FrameRow), result.sequence)
+
+    def _take_alert(self, result: Result) -> None:
+        self._put_alerts([_convert(result, Alert)], result.sequence)
+
+    def _take_status(self, result: Result) -> None:
+        self.status = _convert(result, Status)
+
+    def _take_image(self, result: Result) -> None:
+        picture = _convert(result, Picture)
+        if picture.image is None or picture.image.ndim != 2 or 0 in picture.image.shape or picture.binning < 1:
+            raise ProtocolError(f"picture of frame {picture.index} is not a 2-D image with a binning of 1 or more")
+        self.picture = picture
+
+    def _take_flow(self, result: Result) -> None:
+        flow = _convert(result, FlowResult)
+        grid = (flow.grid_y_px.size, flow.grid_x_px.size)
+        if flow.displacement_px.shape != (2, *grid) or flow.valid.shape != grid or flow.sigma_px.shape != grid:
+            raise ProtocolError(f"field of frame {flow.index} has shapes that do not belong together: displacement "
+                                f"{flow.displacement_px.shape}, valid {flow.valid.shape}, grid {grid}")
+        self.flow = flow
+        if flow.flow_median_px is not None and flow.flow_p95_px is not None:
+            key = Key(flow.acquisition, flow.index)
+            self.version += self._table.set_flow(key, flow.flow_median_px, flow.flow_p95_px)
+
+    def _put(self, row: FrameRow, sequence: int) -> bool:
+        if not self._table.put(row, sequence):
+            return False
+        if row.kind == "projection" and row.received_at >= self._newest_at:
+            self.newest, self._newest_at = Key(row.acquisition, row.index), row.received_at
+        self.version += 1
+        return True
+
+    def _put_alerts(self, alerts: Iterable[Alert], sequence: int) -> None:
+        for alert in alerts:
+            if sequence >= self._alerts.get(alert.id, (0, alert))[0]:
+                self._alerts[alert.id] = (sequence, alert)
+
+    def __len__(self) -> int:
+        """Rows known."""
+        return self._table.length
+
+    @property
+    def views(self) -> list[str]:
+        """Names of the views seen, in order of appearance."""
+        with self._lock:
+            return list(self._table.views.words)
+
+    def row(self, which: Key | int | None) -> FrameRow | None:
+        """Return the newest revision of a row, by key or by its position; None if there is none."""
+        with self._lock:
+            table = self._table
+            if isinstance(which, Key):
+                which = table.find(which)
+            return None if which is None or which >= table.length else table.row(int(which))
+
+    def replacement(self, key: Key) -> int | None:
+        """Index of the frame that was taken instead of this one."""
+        with self._lock:
+            return self._table.replacement(key)
+
+    def alerts(self) -> list[Alert]:
+        """All alerts, newest first."""
+        with self._lock:
+            return sorted((alert for _, alert in self._alerts.values()), key=lambda alert: -alert.id)
+
+    def worst_alert(self) -> Alert | None:
+        """Return the most severe alert that nobody has acknowledged, the newest of equal ones."""
+        waiting = [alert for alert in self.alerts() if alert.state == "new" and alert.severity != "NO_ALARM"]
+        return max(waiting, key=lambda alert: (SEVERITIES.index(alert.severity), alert.id), default=None)
+
+    def charts(self, view: str | None = None) -> Charts:
+        """Copy the columns that are drawn, of one view or of all."""
+        with self._lock:
+            return self._table.charts(self.version, view)
+
+
+def _convert(result: Result, kind: type[_Record]) -> _Record:
+    """Make a record of a header and its arrays."""
+    names = frozenset(kind.__struct_fields__)
+    arrays = {name: array for name, array in result.arrays.items() if name in names}
+    scalars = {name: value for name, value in result.header.items() if name in names}
+    try:
+        if not arrays and kind not in (FlowResult, Picture):
+            return msgspec.convert(scalars, kind)
+        return _convert_with_arrays(scalars, arrays, kind)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise ProtocolError(f"{result.topic!r} message {result.sequence} cannot be read: {error}") from error
+
+
+def _convert_with_arrays(scalars: dict[str, Any], arrays: dict[str, AnyArray], kind: type[_Record]) -> _Record:
+    """Check the scalars against the types of the record; arrays have been checked by the wire."""
+    plain = {item.name: item.type for item in msgspec.structs.fields(kind) if item.name in scalars}
+    checked = {name: msgspec.convert(value, plain[name]) for name, value in scalars.items()}
+    return kind(**checked, **arrays)

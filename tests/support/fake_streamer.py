@@ -1,0 +1,167 @@
+"""A stand-in for the results side of the streamer: made-up rows, pictures and fields; real sockets on free ports."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import msgspec
+import numpy as np
+import zmq
+
+from streamer.records import Accounting, Alert, FlowResult, FrameRow, Status, Tally
+from streamer.wire import decode_request, encode_reply, encode_result
+
+SHAPE = (240, 320)
+PIXEL_SIZE_NM = 21.0
+
+
+def make_row(index: int, *, seed: int = 0, acquisition: str = "scan-1", view: str = "A", **fields: Any) -> FrameRow:
+    """A believable row: slow drift with jitter, every 13th frame blurred, every 29th undecided, every 41st bad."""
+    random = np.random.default_rng([seed, index])
+    blurred, undecided, bad = index % 13 == 8, index % 29 == 17, index % 41 == 30
+    trend = 14 * (1 - np.exp(-index / 60)) + 0.05 * index, -0.12 * index + 3 * np.sin(index / 25)
+    jitter = random.normal(0, 0.6, 2)
+    length = abs(random.normal(0.8, 0.3)) + (random.uniform(4, 11) if blurred else 0)
+    numbers: dict[str, Any] = {
+        "verdict": "bad" if bad else "blurred" if blurred else "undecided" if undecided else "sharp",
+        "blur_length_px": length, "blur_length_sigma_px": random.uniform(0.1, 0.4), "blur_angle_deg": 37.0,
+        "blur_score": 9.0 if blurred else 0.7, "blur_limit_px": 4.2 if undecided else random.uniform(1.2, 1.6),
+        "drift_y_px": trend[0] + jitter[0], "drift_x_px": trend[1] + jitter[1], "drift_sigma_px": 0.08,
+        "trend_y_px": trend[0], "trend_x_px": trend[1], "jitter_y_px": jitter[0], "jitter_x_px": jitter[1],
+        "registration_quality": 0.93, "reference_index": 0, "flow_median_px": 0.3, "flow_p95_px": 1.1,
+        "latency_ms": 31.0, "provisional": index < 3,
+    }
+    if bad:
+        numbers = {"verdict": "bad", "problems": "beam dump: brightness 3 % of the usual"}
+    return FrameRow(**{
+        "index": index, "acquisition": acquisition, "view": view, "kind": "projection",
+        "received_at": 1_700_000_000.0 + index * 0.25, "exposed_at": 1_700_000_000.0 + index * 0.25,
+        **numbers, **fields})
+
+
+def make_picture(index: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Dark round particles on a bright ground, uint16."""
+    random = np.random.default_rng(5)
+    y, x = np.mgrid[:shape[0], :shape[1]].astype(np.float32)
+    image = np.full(shape, 42_000, np.float32)
+    for _ in range(40):
+        centre, radius = random.uniform(0, 1, 2) * shape, random.uniform(6, 22)
+        distance = np.hypot(y - centre[0] - 0.05 * index, x - centre[1] + 0.12 * index)
+        image *= 1 - 0.35 * np.clip(radius - distance + 1, 0, 1)
+    noise = np.random.default_rng(index).normal(0, 600, shape)
+    return np.clip(image + noise, 0, 65_535).astype(np.uint16)
+
+
+def make_flow(
+    index: int, *, shape: tuple[int, int] = SHAPE, acquisition: str = "scan-1", view: str = "A",
+) -> FlowResult:
+    """A swelling field: everything moves away from the middle by up to 1.5 px."""
+    grid_y = np.arange(4, shape[0], 8, dtype=np.float32)
+    grid_x = np.arange(4, shape[1], 8, dtype=np.float32)
+    y, x = np.meshgrid(grid_y - shape[0] / 2, grid_x - shape[1] / 2, indexing="ij")
+    field = np.stack([y, x]).astype(np.float32) * np.float32(1.5 / (shape[0] / 2))
+    valid = np.hypot(y, x) < 0.45 * shape[0]
+    sigma = np.where(x > 0, np.float32(0.1), np.float32(np.nan))
+    return FlowResult(
+        index=index, acquisition=acquisition, view=view, reference_index=0, drift_y_px=0.0, drift_x_px=0.0,
+        grid_y_px=grid_y, grid_x_px=grid_x, displacement_px=field, valid=valid, sigma_px=sigma.astype(np.float32),
+        flow_median_px=0.7, flow_p95_px=1.3, elapsed_ms=11.0)
+
+
+class FakeStreamer:
+    """Publishes on one free port and answers ``history`` on another; publish from one thread only."""
+
+    def __init__(self, *, session: str = "session-1", results: str = "tcp://127.0.0.1:*") -> None:
+        self.session = session
+        self.rows: dict[tuple[str, int], FrameRow] = {}
+        self.alerts: dict[int, Alert] = {}
+        self.sequence: dict[str, int] = {}
+        self.histories: list[int] = []
+        """The `since` of every history request."""
+        self.uptime_s = 0.0
+        self._lock = threading.Lock()
+        self._context = zmq.Context()
+        self._publisher = self._context.socket(zmq.XPUB)
+        self._publisher.linger = 0
+        self._publisher.sndhwm = 0
+        self._publisher.bind(results)
+        self.results = self._publisher.last_endpoint.decode()
+        self._control = self._context.socket(zmq.ROUTER)
+        self._control.linger = 0
+        self._control.bind("tcp://127.0.0.1:*")
+        self.control = self._control.last_endpoint.decode()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._answer, daemon=True)
+        self._thread.start()
+
+    def wait_for_subscriber(self, timeout_s: float = 5.0) -> None:
+        if not self._publisher.poll(timeout_s * 1000):
+            raise TimeoutError("nobody subscribed")
+        self._publisher.recv()
+
+    def send(self, topic: Any, fields: Any, arrays: dict[str, Any] | None = None, *, lose: bool = False) -> None:
+        """Publish; with `lose` only count it, as if the message was lost on the way."""
+        with self._lock:
+            self.sequence[topic] = self.sequence.get(topic, 0) + 1
+            parts = encode_result(topic, fields, session=self.session, sequence=self.sequence[topic], arrays=arrays)
+        if not lose:
+            self._publisher.send_multipart(parts)
+
+    def send_raw(self, *parts: bytes) -> None:
+        self._publisher.send_multipart(parts)
+
+    def frame(self, row: FrameRow, *, lose: bool = False) -> None:
+        with self._lock:
+            self.rows[row.acquisition, row.index] = row
+        self.send("frame", row, lose=lose)
+
+    def alert(self, alert: Alert, *, lose: bool = False) -> None:
+        with self._lock:
+            self.alerts[alert.id] = alert
+        self.send("alert", alert, lose=lose)
+
+    def image(self, index: int, *, acquisition: str = "scan-1", view: str = "A", binning: int = 1) -> None:
+        header = {"index": index, "acquisition": acquisition, "view": view, "kind": "projection", "offset": 0.0,
+                  "scale": 1 / 65_535, "binning": binning, "pixel_size_nm": PIXEL_SIZE_NM}
+        self.send("image", header, {"image": make_picture(index)})
+
+    def flow(self, flow: FlowResult) -> None:
+        fields = msgspec.structs.asdict(flow)
+        arrays = {name: fields.pop(name) for name in
+                  ("displacement_px", "valid", "sigma_px", "grid_y_px", "grid_x_px")}
+        self.send("flow", fields, arrays)
+
+    def status(self, **fields: Any) -> None:
+        received = len(self.rows)
+        self.uptime_s += 1.0
+        self.send("status", Status(**{
+            "at": 1_700_000_000.0, "state": "receiving", "version": "0.1.0", "uptime_s": self.uptime_s,
+            "session_dir": f"sessions/{self.session}", "frames_endpoint": "tcp://127.0.0.1:5555",
+            "results_endpoint": self.results, "control_endpoint": self.control, "acquisition": "scan-1",
+            "accounting": Accounting(received=received, measured=received, missing=Tally(count=3, indices=[5, [9, 10]]),
+                                     dropped=Tally(count=1, indices=[12])),
+            "queue": 2, "queue_limit": 64, "received_hz": 4.0, "measured_hz": 3.9, "latency_median_ms": 28.0,
+            "latency_p95_ms": 44.0, "last_frame_age_s": 0.2, "pixel_size_nm": PIXEL_SIZE_NM, "blur_tolerance_px": 3.0,
+            "blur_score_threshold": 3.5, **fields}))
+
+    def close(self) -> None:
+        """End as a killed process does: without a word."""
+        self._stop.set()
+        self._thread.join(5)
+        self._publisher.close(0)
+        self._control.close(0)
+        self._context.term()
+
+    def _answer(self) -> None:
+        while not self._stop.is_set():
+            if not self._control.poll(50):
+                continue
+            peer, request = self._control.recv_multipart()
+            command = decode_request(request)
+            with self._lock:
+                self.histories.append(int(command.arguments.get("since", 0)))
+                result = {"frames": list(self.rows.values()), "alerts": list(self.alerts.values()),
+                          "sequence": dict(self.sequence), "settings_revision": 0}
+                reply = encode_reply(command.id, result=msgspec.to_builtins(result))
+            self._control.send_multipart([peer, reply])

@@ -1,0 +1,205 @@
+"""From detector counts to a clean picture: dark, flat, bad pixels, zingers; and what the raw counts say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.errors import FrameError
+from streamer.records import AnyArray, BoolArray, FloatArray
+
+NON_FINITE_SHARE = 0.01
+"""A frame with a larger share of NaN and infinite pixels is refused; fewer are repaired."""
+
+_MAD_TO_SIGMA = 1.4826
+_MEAN_ABS_TO_SIGMA = 1.2533   # of a normal distribution
+_WINDOW = 5                   # px, neighbourhood that tells noise and structure from single outliers
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Correction:
+    """What turns detector counts into transmission: ``(pixels - dark) * gain``."""
+
+    dark: FloatArray | None = None
+    """(M, N) counts without beam."""
+    gain: FloatArray | None = None
+    """(M, N) reciprocal of flat minus dark, 1/counts, so that the open beam becomes 1; 0 where `weight` is 0."""
+    weight: FloatArray | None = None
+    """(M, N) expected photons, 1 = brightest; 0 where there are too few to tell anything."""
+    bad: BoolArray | None = None
+    """(M, N) dead, hot or flickering pixels; their values are replaced by their neighbours'."""
+    flats: int = 0
+    """Flats that went into `gain`."""
+    darks: int = 0
+    """Darks that went into `dark`."""
+
+
+IDENTITY = Correction()
+"""No calibration: pixels keep their scale."""
+
+
+class Level(NamedTuple):
+    """Cheap statistics of the raw counts, for the judgement of the exposure."""
+
+    mean: float
+    """Mean of the finite pixels less the mean dark, in counts."""
+    minimum: float
+    maximum: float
+    saturated_fraction: float
+    """Share of pixels at the top of the range, 0..1."""
+    finite_fraction: float
+    """Share of pixels that are neither NaN nor infinite, 0..1."""
+
+
+def correct(pixels: AnyArray, correction: Correction = IDENTITY, *, zinger_sigma: float = 6.0) -> FloatArray:
+    """Subtract the dark, divide by the flat, and replace pixels that cannot be right.
+
+    Single outliers (zingers, hot pixels) are replaced by the median of their 3x3 neighbourhood. An outlier
+    is a pixel that lies more than `zinger_sigma` standard deviations off that median, where the deviation is
+    the larger of the noise of the whole frame and of the activity of its 5x5 neighbourhood without itself:
+    lines, edges and corners have active neighbours and stay as they are.
+
+    Parameters
+    ----------
+    pixels : (M, N) array
+        Any real dtype; not changed.
+    correction : Correction
+        The default leaves the counts on their scale.
+    zinger_sigma : float
+        Distance from the neighbours, in standard deviations, from which a pixel is repaired.
+
+    Returns
+    -------
+    (M, N) float32 array
+        Finite everywhere. Pixels with no expected light have the mean of the others.
+
+    Raises
+    ------
+    FrameError
+        If `pixels` is not a real, non-empty matrix, does not have the shape of the calibration, or has more
+        than 1 % of NaN or infinite pixels.
+    """
+    _check(pixels, correction)
+    with np.errstate(over="ignore", invalid="ignore"):
+        image: FloatArray = pixels.astype(np.float32)
+    if correction.dark is not None:
+        np.subtract(image, correction.dark, out=image)
+    if correction.gain is not None:
+        np.multiply(image, correction.gain, out=image)
+    bad = correction.bad
+    if pixels.dtype.kind == "f":
+        finite = np.isfinite(image)
+        lost = image.size - int(np.count_nonzero(finite))
+        if lost > NON_FINITE_SHARE * image.size:
+            raise FrameError(f"frame has {100 * lost / image.size:.1f} % NaN or infinite pixels; expected at most "
+                             f"{100 * NON_FINITE_SHARE:g} %: check the sender")
+        if lost:
+            bad = ~finite if bad is None else ~finite | bad
+            image[~finite] = 0.0
+    if correction.weight is not None:
+        unlit = np.flatnonzero(correction.weight <= 0.0)
+        if unlit.size:
+            image.ravel()[unlit] = _mean_without(image, unlit)
+    if bad is not None:
+        _fill(image, np.flatnonzero(bad))
+    _repair_outliers(image, zinger_sigma)
+    return image
+
+
+def level(pixels: AnyArray, correction: Correction = IDENTITY) -> Level:
+    """Statistics of a raw frame.
+
+    A pixel is saturated when it has the largest value of its integer dtype, or when it sits on the plateau
+    that a detector with fewer bits leaves: the frame's maximum, if more pixels have just that value than lie
+    in the hundredth of the range below it.
+
+    Parameters
+    ----------
+    pixels : (M, N) array
+        Counts, any real dtype.
+    correction : Correction
+        Its dark is taken off the mean.
+
+    Raises
+    ------
+    FrameError
+        If `pixels` is not a real, non-empty matrix.
+    """
+    _check(pixels, IDENTITY)
+    values: AnyArray = pixels.ravel()
+    if pixels.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    if not values.size:
+        return Level(0.0, 0.0, 0.0, 0.0, 0.0)
+    low, high = float(values.min()), float(values.max())
+    mean = float(values.mean(dtype=np.float64))
+    if correction.dark is not None:
+        mean -= float(correction.dark.mean())
+    return Level(mean, low, high, _saturated(values, low, high), values.size / pixels.size)
+
+
+def _saturated(values: AnyArray, low: float, high: float) -> float:
+    if low == high and (values.dtype.kind not in "iu" or high < np.iinfo(values.dtype).max):
+        return 0.0   # a constant frame is judged as such
+    at_top = int(np.count_nonzero(values >= high))
+    if values.dtype.kind not in "iu" or high < np.iinfo(values.dtype).max:
+        below = int(np.count_nonzero(values >= high - max(0.01 * (high - low), 1.0 if high > 2 else 0.0))) - at_top
+        if at_top <= max(below, 8):
+            return 0.0
+    return at_top / values.size
+
+
+def _check(pixels: AnyArray, correction: Correction) -> None:
+    if pixels.ndim != 2 or pixels.size == 0:
+        raise FrameError(f"frame has shape {pixels.shape}; expected a non-empty matrix (rows, columns)")
+    if pixels.dtype.kind not in "biuf":
+        raise FrameError(f"frame has type {pixels.dtype}; expected real numbers")
+    for name in ("dark", "gain", "weight", "bad"):
+        array: NDArray[np.generic] | None = getattr(correction, name)
+        if array is not None and array.shape != pixels.shape:
+            raise FrameError(f"frame has shape {pixels.shape}, but the calibration's {name} has {array.shape}; "
+                             "take flats and darks of the same size")
+
+
+def _mean_without(image: FloatArray, left_out: NDArray[np.intp]) -> float:
+    count = image.size - left_out.size
+    return float(image.sum(dtype=np.float64) - image.ravel()[left_out].sum(dtype=np.float64)) / max(count, 1)
+
+
+def _fill(image: FloatArray, bad: NDArray[np.intp]) -> None:
+    """Replace pixels by the mean of the good ones around them; by the frame's mean inside large holes."""
+    if not bad.size:
+        return
+    neutral = _mean_without(image, bad)
+    image.ravel()[bad] = np.nan
+    steps = np.arange(-(_WINDOW // 2), _WINDOW // 2 + 1)
+    rows, columns = np.divmod(bad, image.shape[1])
+    near_rows = np.clip(rows[:, None, None] + steps[:, None], 0, image.shape[0] - 1)
+    near_columns = np.clip(columns[:, None, None] + steps, 0, image.shape[1] - 1)
+    near = image[near_rows, near_columns].reshape(bad.size, -1)
+    usable = np.isfinite(near)
+    count = np.count_nonzero(usable, axis=1)
+    total = np.where(usable, near, 0.0).sum(1)
+    image.ravel()[bad] = np.where(count > 0, total / np.maximum(count, 1), neutral)
+
+
+def _repair_outliers(image: FloatArray, zinger_sigma: float) -> None:
+    """Replace single outliers by the 3x3 median, in place."""
+    if min(image.shape) < _WINDOW:
+        return
+    median = cv2.medianBlur(image, 3)
+    distance = cv2.absdiff(image, median)
+    sample = distance[::4, ::3].ravel()
+    noise = _MAD_TO_SIGMA * float(np.partition(sample, sample.size // 2)[sample.size // 2])
+    candidates = np.flatnonzero(distance > zinger_sigma * noise)
+    if not candidates.size:
+        return
+    own = distance.ravel()[candidates]
+    count = _WINDOW**2
+    around = (count * cv2.blur(distance, (_WINDOW, _WINDOW)).ravel()[candidates] - own) / (count - 1)
+    outliers = candidates[own > zinger_sigma * np.maximum(noise, _MEAN_ABS_TO_SIGMA * around)]
+    image.ravel()[outliers] = median.ravel()[outliers]

@@ -1,0 +1,208 @@
+"""Power spectrum of a frame in polar bins, free of photon noise: what the blur estimate works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from streamer.errors import FrameError
+from streamer.records import FloatArray
+
+RINGS = 24
+SECTORS = 12
+LOWEST = 0.012
+HIGHEST = 0.30
+"""Limits of the rings in cycles per pixel; beyond, photon noise hides the structure of usual exposures."""
+SMALLEST_PX = 32
+"""Frames with a shorter side have too few modes."""
+
+_TAPER = 0.25            # share of the side that the Tukey window tapers, both ends together
+_NOISE_FREQUENCY = 0.5   # cycles per pixel; the corners of the spectrum beyond hold noise only
+_NOISE_MODES = 32768     # enough for a noise floor good to 1 %
+_AXIS_MODES = 2          # lines of the spectrum at either axis where full dead rows and hot columns pile up
+_CUT_MODES = 8           # lines averaged into a directional spectrum
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PolarPower:
+    """Noise-free power of one frame in polar bins.
+
+    Power is per Fourier mode and in units of the squared mean brightness, scaled so that white noise of
+    relative variance ``v`` per pixel has the power ``v`` whatever the frame size.
+    """
+
+    power: FloatArray
+    """(24, 12): ring from low to high frequency, sector; the noise floor is subtracted, so it may be negative."""
+    counts: FloatArray
+    """(24, 12) independent Fourier modes per bin."""
+    floor: float
+    """Power of the white noise; 1 / photons per pixel in the ideal case."""
+    shape: tuple[int, int]
+    """Size that was transformed."""
+    horizontal: FloatArray
+    """(n,) power along x (fx from 0 to 0.5 cycles/px), floor included: what the eye is shown."""
+    vertical: FloatArray
+    """(m,) power along y."""
+
+
+class PolarBins(NamedTuple):
+    """Which Fourier modes belong to which bin, for one frame size."""
+
+    window_y: FloatArray
+    window_x: FloatArray
+    scale: float
+    """Sum of the squared window."""
+    modes: NDArray[np.intp]
+    """Flat indices into the half plane, sorted by bin."""
+    starts: NDArray[np.intp]
+    """Where the bins that have modes begin in `modes`."""
+    filled: NDArray[np.intp]
+    """Numbers of the bins that have modes."""
+    counts: FloatArray
+    """(24, 12)."""
+    noise_modes: NDArray[np.intp]
+    squares: NDArray[np.float64]
+    """(24, 12, 3) mean of fy^2, fy fx and fx^2 over the modes of the bin; of the bin centre where empty."""
+
+
+def polar_power(image: FloatArray) -> PolarPower:
+    """Measure the power of an image in 24 rings and 12 sectors, without the white noise.
+
+    The frame is cropped about its centre to sides that are products of 2, 3 and 5, freed of its mean and
+    tapered by a Tukey(0.25) window. The noise floor is the median power of the corners beyond 0.5 cycles/px,
+    divided by ln 2. Modes next to either axis are left out: rows and columns of the detector live there.
+
+    Parameters
+    ----------
+    image : (M, N) float32 array
+        Corrected intensity (not its logarithm: blur is linear in intensity), finite.
+
+    Returns
+    -------
+    PolarPower
+
+    Raises
+    ------
+    FrameError
+        If a side is shorter than 32 px.
+    """
+    if image.ndim != 2 or min(image.shape) < SMALLEST_PX:
+        raise FrameError(f"frame of {image.shape} px is too small for a power spectrum; "
+                         f"expected at least {SMALLEST_PX} px on either side")
+    rows, columns = fast_size(image.shape[0]), fast_size(image.shape[1])
+    bins = polar_bins(rows, columns)
+    top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
+    crop = image[top:top + rows, left:left + columns]
+    mean = float(crop.mean(dtype=np.float64))
+    work = np.subtract(crop, mean, dtype=np.float32)
+    work *= bins.window_y[:, None]
+    work *= bins.window_x
+    transform = scipy.fft.rfft2(work, overwrite_x=True)
+    plane = np.square(transform.real)
+    plane += np.square(transform.imag)
+    unit = np.float32(1.0 / (bins.scale * _brightness(crop, mean) ** 2))
+    flat = plane.ravel()
+    floor = float(np.median(flat[bins.noise_modes]) * unit) / float(np.log(2.0))
+    power = np.zeros(RINGS * SECTORS, np.float32)
+    if bins.filled.size:
+        power[bins.filled] = np.add.reduceat(flat[bins.modes], bins.starts) * unit
+    power = power.reshape(RINGS, SECTORS) / np.maximum(bins.counts, 1.0)
+    power -= np.where(bins.counts > 0, np.float32(floor), np.float32(0.0))
+    horizontal, vertical = directional_spectra(plane)
+    return PolarPower(power, bins.counts, floor, (rows, columns), horizontal * unit, vertical * unit)
+
+
+def directional_spectra(plane: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Average the power along x and along y over the lines next to the axis.
+
+    Parameters
+    ----------
+    plane : (M, N // 2 + 1) float32 array
+        Squared modulus of `scipy.fft.rfft2`.
+
+    Returns
+    -------
+    horizontal : (N // 2 + 1,) float32 array
+        Power against fx, from 0 to 0.5 cycles/px.
+    vertical : (M // 2 + 1,) float32 array
+        Power against fy.
+    """
+    lines = min(_CUT_MODES, plane.shape[0] // 4, plane.shape[1] // 2)
+    horizontal = (plane[:lines + 1].sum(0) + plane[-lines:].sum(0)) / (2 * lines + 1)
+    half = plane.shape[0] // 2 + 1
+    down = plane[:, :lines + 1].mean(1)
+    up = np.roll(down[::-1], 1)   # the same lines at negative fy
+    return horizontal, 0.5 * (down + up)[:half]
+
+
+def frequencies(count: int) -> FloatArray:
+    """Frequencies in cycles/px of a directional spectrum of `count` values."""
+    return np.linspace(0.0, 0.5, count, dtype=np.float32)
+
+
+@lru_cache(maxsize=256)
+def fast_size(size: int) -> int:
+    """Largest product of 2, 3 and 5 that is not larger than `size` (654 hides the prime 109)."""
+    while size > 1 and scipy.fft.next_fast_len(size, real=True) != size:
+        size -= 1
+    return size
+
+
+@lru_cache(maxsize=8)
+def polar_bins(rows: int, columns: int) -> PolarBins:
+    """Lay out the bins for frames of `rows` x `columns` px."""
+    fy = np.fft.fftfreq(rows)[:, None]
+    fx = np.fft.rfftfreq(columns)[None, :]
+    radius = np.hypot(fy, fx)
+    ring = np.floor((radius - LOWEST) / (HIGHEST - LOWEST) * RINGS).astype(np.intp)
+    sector = np.floor((np.arctan2(fy, fx) / np.pi + 0.5) * SECTORS).astype(np.intp) % SECTORS
+    off_axis = (np.abs(fy) > (_AXIS_MODES + 0.5) / rows) & (fx > (_AXIS_MODES + 0.5) / columns)
+    inside = off_axis & (ring >= 0) & (ring < RINGS)
+    label = (ring * SECTORS + sector)[inside]
+    order = np.argsort(label, kind="stable")
+    modes = np.flatnonzero(inside)[order]
+    label = label[order]
+    counts = np.bincount(label, minlength=RINGS * SECTORS)
+    filled = np.flatnonzero(counts)
+    starts = np.searchsorted(label, filled)
+    noise = np.flatnonzero(off_axis & (radius > _NOISE_FREQUENCY))
+    noise = noise[:: max(1, noise.size // _NOISE_MODES)]
+    return PolarBins(
+        window_y=_tukey(rows), window_x=_tukey(columns),
+        scale=float(np.sum(np.square(_tukey(rows), dtype=np.float64)) * np.sum(np.square(_tukey(columns), dtype=np.float64))),
+        modes=modes, starts=starts, filled=filled,
+        counts=counts.reshape(RINGS, SECTORS).astype(np.float32), noise_modes=noise,
+        squares=_squares(fy, fx, modes, label, counts))
+
+
+def _squares(fy: NDArray[np.float64], fx: NDArray[np.float64], modes: NDArray[np.intp], label: NDArray[np.intp],
+             counts: NDArray[np.intp]) -> NDArray[np.float64]:
+    ring, sector = np.divmod(np.arange(RINGS * SECTORS), SECTORS)
+    radius = LOWEST + (ring + 0.5) * (HIGHEST - LOWEST) / RINGS
+    angle = ((sector + 0.5) / SECTORS - 0.5) * np.pi
+    squares = np.stack([(radius * np.sin(angle)) ** 2, radius**2 * np.sin(angle) * np.cos(angle),
+                        (radius * np.cos(angle)) ** 2], axis=-1)
+    for column, product in enumerate((fy * fy + 0 * fx, fy * fx, fx * fx + 0 * fy)):
+        total = np.bincount(label, weights=product.ravel()[modes], minlength=counts.size)
+        squares[counts > 0, column] = total[counts > 0] / counts[counts > 0]
+    return squares.reshape(RINGS, SECTORS, 3)
+
+
+def _brightness(crop: FloatArray, mean: float) -> float:
+    """Return the mean, or the root mean square of frames without one: the unit of relative contrast."""
+    spread = float(np.sqrt(np.mean(np.square(crop[::4, ::4], dtype=np.float64))))
+    return mean if abs(mean) > 1e-3 * spread else max(spread, 1e-30)
+
+
+def _tukey(size: int) -> FloatArray:
+    taper = max(int(_TAPER * (size - 1) / 2), 1)
+    window = np.ones(size, np.float32)
+    edge = 0.5 * (1.0 - np.cos(np.pi * np.arange(taper) / taper))
+    window[:taper] = edge
+    window[-taper:] = edge[::-1]
+    return window

@@ -1,0 +1,141 @@
+"""Does a frame hold a usable image at all: beam dumps, saturation, empty beam."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from streamer.imaging.correction import Level
+from streamer.imaging.spectrum import PolarPower
+from streamer.settings import CalibrationSettings
+
+SIGNIFICANT = 6.0
+"""Structure weaker than this many standard deviations of the photon noise is none."""
+FAINT = 0.03
+"""A frame with a smaller share of the usual power of structure shows an empty beam."""
+
+_MEMORY = 31        # usable frames that say what is usual
+_PATIENCE = 12      # consecutive frames that differ alike, but show structure, are the new usual
+_VIEWS = 1024       # least recently seen views are forgotten
+_COARSE_RINGS = 4   # 0.012 to 0.06 cycles/px: what a blur leaves untouched
+_TEST_RINGS = 10    # where the structure of weak exposures shows
+_WINDOW_LOSS = 1.33
+
+
+@dataclass(slots=True)
+class _Usual:
+    """What usable frames of a view look like."""
+
+    means: deque[float] = field(default_factory=lambda: deque(maxlen=_MEMORY))
+    structures: deque[float] = field(default_factory=lambda: deque(maxlen=_MEMORY))
+    refused: int = 0
+
+
+class Exposure:
+    """Judge projections by their counts and by their structure.
+
+    Parameters
+    ----------
+    settings : CalibrationSettings
+    """
+
+    def __init__(self, settings: CalibrationSettings) -> None:
+        self._settings = settings
+        self._views: OrderedDict[str, _Usual] = OrderedDict()
+
+    def configure(self, settings: CalibrationSettings) -> None:
+        """Take new thresholds; they act from the next frame on."""
+        self._settings = settings
+
+    def judge(self, view: str, level: Level, power: PolarPower | None) -> str:
+        """Say why a projection has no usable image.
+
+        What is usual is learnt from usable frames only. After a lasting change, such as a shorter exposure,
+        that still shows structure, the new state becomes the usual one.
+
+        Parameters
+        ----------
+        view : str
+        level : Level
+            Of the raw counts.
+        power : PolarPower or None
+            Of the corrected frame; without it only the counts are judged.
+
+        Returns
+        -------
+        str
+            Empty when the frame is usable, else the reason in one line.
+        """
+        usual = self._views.setdefault(view, _Usual())
+        self._views.move_to_end(view)
+        while len(self._views) > _VIEWS:
+            self._views.popitem(last=False)
+        reason = self._absolute(level, power)
+        if reason:
+            return reason
+        reason = self._relative(usual, level, power)
+        if reason:
+            usual.refused += 1
+            if usual.refused < _PATIENCE:
+                return reason
+            usual.means.clear()
+            usual.structures.clear()
+        usual.refused = 0
+        usual.means.append(level.mean)
+        if power is not None:
+            usual.structures.append(_structure(power))
+        return ""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything needed to go on later, as builtins."""
+        return {view: {"means": list(usual.means), "structures": list(usual.structures), "refused": usual.refused}
+                for view, usual in self._views.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `snapshot`."""
+        self._views = OrderedDict(
+            (view, _Usual(deque(kept["means"], _MEMORY), deque(kept["structures"], _MEMORY), int(kept["refused"])))
+            for view, kept in state.items())
+
+    def _absolute(self, level: Level, power: PolarPower | None) -> str:
+        if level.saturated_fraction > self._settings.saturated_fraction:
+            return (f"saturated: {100 * level.saturated_fraction:.1f} % of the pixels are at {level.maximum:g} "
+                    f"(limit {100 * self._settings.saturated_fraction:g} %)")
+        if level.minimum == level.maximum:
+            return f"constant frame: every pixel is {level.minimum:g}"
+        if level.mean <= 0:
+            return f"no light: mean {level.mean:.4g} counts above the dark"
+        if power is not None and not _significance(power) > SIGNIFICANT:
+            return "no structure: nothing but noise (empty beam or no light)"
+        return ""
+
+    def _relative(self, usual: _Usual, level: Level, power: PolarPower | None) -> str:
+        if usual.means:
+            expected = float(np.median(usual.means))
+            if level.mean < self._settings.dark_fraction * expected:
+                return (f"beam dump: mean {level.mean:.4g} counts, usual {expected:.4g} "
+                        f"(limit {100 * self._settings.dark_fraction:g} %)")
+        if usual.structures and power is not None:
+            ordinary = float(np.median(usual.structures))
+            found = _structure(power)
+            if found < FAINT * ordinary:
+                return f"empty beam: structure has {100 * found / ordinary:.1f} % of its usual power"
+        return ""
+
+
+def _structure(power: PolarPower) -> float:
+    """Power of the coarse structure, relative to the squared mean brightness."""
+    coarse = power.power[:_COARSE_RINGS]
+    return max(float(np.sum(coarse * power.counts[:_COARSE_RINGS])) / (power.shape[0] * power.shape[1]), 0.0)
+
+
+def _significance(power: PolarPower) -> float:
+    """Power of the structure over the standard deviation that photon noise alone would give it."""
+    counts = power.counts[:_TEST_RINGS]
+    if power.floor <= 0:
+        return np.inf if power.power.max() > 0 else 0.0
+    total = float(np.sum(power.power[:_TEST_RINGS] * counts))
+    return total / (power.floor * float(np.sqrt(_WINDOW_LOSS * counts.sum())))

@@ -23,6 +23,8 @@ NAME = "tiff"
 SUMMARY = "TIFF files with one or many pages"
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+MOST_PAGES = 1_000_000
+"""A damaged file that promises more is not believed."""
 LARGEST_PIXEL_NM = 20_000.0
 """A resolution in pixels per cm that is coarser than this is meant for a printer."""
 
@@ -87,12 +89,14 @@ class TiffPictures:
     def _count_promised(self) -> int:
         """Count the pages there should be, as far as a cut file still tells."""
         found, next_offset = self._table
-        promised = max(found, _described_pages(self.file))
+        described = _described_pages(self.file)
+        promised = max(found, described if described <= MOST_PAGES else 0)
         if next_offset:
             promised = max(promised, found + 1)   # one more was there at least
             first = self.file.pages[0]
             if found == 1 and first.compression == 1 and first.is_contiguous:   # the next entry follows the block
-                promised = max(promised, (next_offset - int(first.dataoffsets[0])) // first.nbytes)
+                in_block = (next_offset - int(first.dataoffsets[0])) // first.nbytes
+                promised = max(promised, in_block if in_block <= MOST_PAGES else 0)
         return promised
 
     def _find_block(self) -> int | None:

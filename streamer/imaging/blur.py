@@ -89,9 +89,9 @@ def baseline_of(powers: Sequence[PolarPower]) -> Baseline:
     """
     if not powers:
         raise FrameError("a baseline needs at least one frame")
+    mean: FloatArray = np.stack([power.power for power in powers]).mean(axis=0)
     return Baseline(
-        np.mean([power.power for power in powers], axis=0, dtype=np.float64).astype(np.float32),
-        float(np.mean([power.floor for power in powers])), len(powers), powers[0].shape)
+        mean, float(np.mean([power.floor for power in powers])), len(powers), powers[0].shape)
 
 
 def estimate_blur(power: PolarPower, baseline: Baseline) -> BlurEstimate:

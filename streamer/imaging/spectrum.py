@@ -108,11 +108,11 @@ def polar_power(image: FloatArray) -> PolarPower:
     unit = np.float32(1.0 / (bins.scale * _brightness(crop, mean) ** 2))
     flat = plane.ravel()
     floor = float(np.median(flat[bins.noise_modes]) * unit) / float(np.log(2.0))
-    power = np.zeros(RINGS * SECTORS, np.float32)
+    power = np.zeros((RINGS, SECTORS), np.float32)
     if bins.filled.size:
-        power[bins.filled] = np.add.reduceat(flat[bins.modes], bins.starts) * unit
-    power = power.reshape(RINGS, SECTORS) / np.maximum(bins.counts, 1.0)
-    power -= np.where(bins.counts > 0, np.float32(floor), np.float32(0.0))
+        power.ravel()[bins.filled] = np.add.reduceat(flat[bins.modes], bins.starts) * unit
+    np.divide(power, bins.counts, out=power, where=bins.counts > 0)
+    power[bins.counts > 0] -= np.float32(floor)
     horizontal, vertical = directional_spectra(plane)
     return PolarPower(power, bins.counts, floor, (rows, columns), horizontal * unit, vertical * unit)
 
@@ -156,8 +156,8 @@ def fast_size(size: int) -> int:
 @lru_cache(maxsize=8)
 def polar_bins(rows: int, columns: int) -> PolarBins:
     """Lay out the bins for frames of `rows` x `columns` px."""
-    fy = np.fft.fftfreq(rows)[:, None]
-    fx = np.fft.rfftfreq(columns)[None, :]
+    fy = np.asarray(np.fft.fftfreq(rows), np.float64)[:, None]
+    fx = np.asarray(np.fft.rfftfreq(columns), np.float64)[None, :]
     radius = np.hypot(fy, fx)
     ring = np.floor((radius - LOWEST) / (HIGHEST - LOWEST) * RINGS).astype(np.intp)
     sector = np.floor((np.arctan2(fy, fx) / np.pi + 0.5) * SECTORS).astype(np.intp) % SECTORS
@@ -172,9 +172,10 @@ def polar_bins(rows: int, columns: int) -> PolarBins:
     starts = np.searchsorted(label, filled)
     noise = np.flatnonzero(off_axis & (radius > _NOISE_FREQUENCY))
     noise = noise[:: max(1, noise.size // _NOISE_MODES)]
+    window_y, window_x = _tukey(rows), _tukey(columns)
     return PolarBins(
-        window_y=_tukey(rows), window_x=_tukey(columns),
-        scale=float(np.sum(np.square(_tukey(rows), dtype=np.float64)) * np.sum(np.square(_tukey(columns), dtype=np.float64))),
+        window_y=window_y, window_x=window_x,
+        scale=float(np.square(window_y, dtype=np.float64).sum() * np.square(window_x, dtype=np.float64).sum()),
         modes=modes, starts=starts, filled=filled,
         counts=counts.reshape(RINGS, SECTORS).astype(np.float32), noise_modes=noise,
         squares=_squares(fy, fx, modes, label, counts))

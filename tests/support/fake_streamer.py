@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -14,6 +15,11 @@ from streamer.wire import decode_request, encode_reply, encode_result
 
 SHAPE = (240, 320)
 PIXEL_SIZE_NM = 21.0
+
+
+def moment(index: int) -> str:
+    """ISO 8601, four frames a second."""
+    return (datetime(2026, 3, 1, 9, tzinfo=UTC) + timedelta(seconds=0.25 * index)).isoformat(timespec="microseconds")
 
 
 def make_row(index: int, *, seed: int = 0, acquisition: str = "scan-1", view: str = "A", **fields: Any) -> FrameRow:
@@ -36,8 +42,7 @@ def make_row(index: int, *, seed: int = 0, acquisition: str = "scan-1", view: st
         numbers = {"verdict": "bad", "problems": "beam dump: brightness 3 % of the usual"}
     return FrameRow(**{
         "index": index, "acquisition": acquisition, "view": view, "kind": "projection",
-        "received_at": 1_700_000_000.0 + index * 0.25, "exposed_at": 1_700_000_000.0 + index * 0.25,
-        **numbers, **fields})
+        "received_at": moment(index), "exposed_at": moment(index), **numbers, **fields})
 
 
 def make_picture(index: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:

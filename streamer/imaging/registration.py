@@ -1,0 +1,286 @@
+"""Rigid registration of a frame to a reference.
+
+The sign: ``image(y, x) = reference(y - dy, x - dx)``; content that ``numpy.roll(image, (3, -2), (0, 1))``
+moves has ``(dy, dx) = (+3, -2)``.
+
+A frame is first found (`acquisition`), then measured (`tiles`). The square root of the intensity is
+compared, whose photon noise is the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.errors import FrameError
+from streamer.imaging import acquisition, tiles
+from streamer.records import BoolArray, FloatArray
+
+SMALLEST_SIDE_PX = 64
+"""Below this a frame has too few tiles."""
+FULL_SIDE_PX = 1200
+"""Frames with a longer short side are measured on a binned copy: the error stays below 0.01 px."""
+USABLE_SHARE = 0.05
+"""Pixels with less light than this share of the bright level are not used."""
+ERROR_FACTOR = 1.3
+"""Between the scatter of the tiles and the true error, from simulated scenes."""
+ERROR_FLOOR_PX = 0.005
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A frame that is ready to be compared."""
+
+    contrast: FloatArray
+    """(M, N) float32 about 0, at the working resolution."""
+    usable: BoolArray | None
+    """(M, N) at the working resolution; None = all."""
+    coarse: acquisition.Coarse
+    shape: tuple[int, int]
+    """Of the frame as it came."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A frame that others are measured against, with everything that can be computed beforehand."""
+
+    id: int
+    frame: Prepared
+    noise: float
+    """Variance of a pixel of the contrast."""
+    levels: tuple[tiles.Level, ...] = ()
+    """Coarse to fine; empty in a reference that was made small to be kept."""
+
+    def small(self) -> Reference:
+        """Return a copy without the tile caches, a sixth of the memory; they are rebuilt when needed."""
+        return replace(self, levels=())
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where the content of a frame is, relative to a reference."""
+
+    dy: float
+    """Pixels; NaN when nothing was found."""
+    dx: float
+    sigma_px: float | None
+    """Predicted standard error per axis."""
+    quality: float
+    """0 to 1: normalised correlation of the real overlap, less what chance would give."""
+    overlap: float
+    """Share of the frame that shows the same part of the sample."""
+    rotation_deg: float | None = None
+    """From +x towards +y, about the centre of the reference; None when it was not measured."""
+    ambiguous: bool = False
+    """Another shift explains the frame as well."""
+    problem: str = ""
+    """Why there is no (good) answer; empty when there is one."""
+    inliers: float = 0.0
+    """Share of the structure that moved together."""
+    reference_id: int | None = None
+
+
+def prepare_reference(image: NDArray[Any], *, id: int, weight: FloatArray | None = None) -> Reference:  # noqa: A002
+    """Compute what registering against `image` needs.
+
+    Parameters
+    ----------
+    image : (M, N)
+        Corrected frame: transmission or counts.
+    id : int
+        Comes back as `Registration.reference_id`.
+    weight : (M, N), optional
+        Expected photons per pixel, on any scale.
+
+    Raises
+    ------
+    FrameError
+        If the image is not a two-dimensional frame of at least 64 x 64 real pixels.
+    """
+    frame = prepare_frame(image, weight=weight)
+    return reference_of(frame, id=id)
+
+
+def reference_of(frame: Prepared, *, id: int) -> Reference:  # noqa: A002
+    """Make a reference of a frame that is prepared already."""
+    return with_levels(Reference(id, frame, tiles.noise_variance(frame.contrast)))
+
+
+def with_levels(reference: Reference) -> Reference:
+    """Return the reference with its tile caches, building them if it is a small one."""
+    if reference.levels:
+        return reference
+    frame = reference.frame
+    sigma_px = 1.2 if reference.noise < 0.00125 else 1.4   # below 200 photons the finest detail is noise
+    half = _half(frame.contrast)
+    half_usable = _half_usable(frame.usable)
+    return replace(reference, levels=(
+        tiles.prepare_level(half, half_usable, binning=2, sigma_px=1.2, noise=reference.noise / 4.0),
+        tiles.prepare_level(frame.contrast, frame.usable, binning=1, sigma_px=sigma_px,
+                            noise=reference.noise),
+    ))
+
+
+def register(reference: Reference, image: NDArray[Any], *, weight: FloatArray | None = None,
+             min_overlap: float = 0.12) -> Registration:
+    """Measure where the content of `image` is, relative to `reference`.
+
+    Parameters
+    ----------
+    reference : Reference
+    image : (M, N)
+        Corrected frame, of the shape of the reference.
+    weight : (M, N), optional
+        Expected photons per pixel, on any scale.
+    min_overlap : float
+        Smallest share of the frame that must show the same part of the sample.
+
+    Returns
+    -------
+    Registration
+        With low `quality` and a `problem` when there is no unique answer; never an exception for content.
+
+    Raises
+    ------
+    FrameError
+        If the image is not a frame of the shape of the reference.
+    """
+    return register_prepared((reference,), prepare_frame(image, weight=weight), min_overlap=min_overlap)
+
+
+def register_prepared(references: Sequence[Reference], frame: Prepared, *, min_overlap: float = 0.12) -> Registration:
+    """Find out which of the references shows most of a prepared frame, and measure against that one.
+
+    Raises
+    ------
+    FrameError
+        If the frame does not have the shape of the references.
+    """
+    finds = []
+    for reference in references:
+        if frame.shape != reference.frame.shape:
+            raise FrameError(f"frame has shape {frame.shape}, its reference has {reference.frame.shape}; "
+                             "frames of one view must have one shape")
+        finds.append(acquisition.candidates(reference.frame.coarse, frame.coarse, min_overlap=min_overlap))
+    number = max(range(len(finds)), key=lambda place: finds[place][0].score if finds[place] else -math.inf)
+    return _measure(references[number], frame, finds[number], min_overlap=min_overlap)
+
+
+def _measure(reference: Reference, frame: Prepared, ranked: list[acquisition.Candidate], *,
+             min_overlap: float) -> Registration:
+    if not ranked:
+        return _nothing(reference, "no structure in the frame or in its reference")
+    best = ranked[0]
+    quality = max(math.tanh(best.score), 0.0)
+    if quality <= 0.0:
+        return _nothing(reference, "shares no structure with the reference")
+    rival = acquisition.rival(reference.frame.coarse, frame.coarse, ranked, min_overlap=min_overlap)
+    measured = _refine(with_levels(reference), frame, (best.dy, best.dx))
+    if measured is None:
+        return _nothing(reference, "too little structure in the overlap to measure the shift")
+    (dy, dx), sigma_px, inliers = measured
+    if rival is not None:
+        return Registration(dy, dx, sigma_px, quality * 0.1, best.overlap, None, True,
+                            f"repeating structure: ({rival.dy:.0f}, {rival.dx:.0f}) px fits as well", inliers,
+                            reference.id)
+    return Registration(dy, dx, sigma_px, quality, best.overlap, None, False, "", inliers, reference.id)
+
+
+def _nothing(reference: Reference, problem: str) -> Registration:
+    return Registration(math.nan, math.nan, None, 0.0, 0.0, problem=problem, reference_id=reference.id)
+
+
+def _refine(reference: Reference, frame: Prepared, start: tuple[float, float]) -> tuple[tuple[float, float], float, float] | None:
+    """Measure the shift in frame pixels, its standard error and the share of inliers."""
+    working = _working_binning(frame.shape)
+    shift = np.asarray(start, np.float64) / working
+    half_level, full_level = reference.levels
+    found = tiles.match_tiles(half_level, _half(frame.contrast), (shift[0] / 2, shift[1] / 2),
+                              _half_usable(frame.usable))
+    mean = None if found is None else tiles.robust_mean(found)
+    if mean is not None:
+        shift = mean.shift * 2.0
+    for _ in range(3):
+        found = tiles.match_tiles(full_level, frame.contrast, (float(shift[0]), float(shift[1])), frame.usable)
+        mean = None if found is None else tiles.robust_mean(found)
+        if mean is None:
+            return None
+        step = float(np.abs(mean.shift - shift).max())
+        shift = mean.shift
+        if step < 0.05:
+            break
+    sigma = ERROR_FACTOR * math.sqrt(max(float(np.trace(mean.covariance)) / 2.0, 0.0))
+    sigma_px = working * math.hypot(sigma, ERROR_FLOOR_PX)
+    return (float(shift[0]) * working, float(shift[1]) * working), sigma_px, mean.inliers
+
+
+def _working_binning(shape: tuple[int, int]) -> int:
+    return max(1, min(shape) // FULL_SIDE_PX + (min(shape) > FULL_SIDE_PX))
+
+
+def prepare_frame(image: NDArray[Any], *, weight: FloatArray | None = None) -> Prepared:
+    """Bring a frame into the form in which frames are compared; parameters and errors as `prepare_reference`."""
+    if image.ndim != 2 or min(image.shape) < SMALLEST_SIDE_PX:
+        raise FrameError(f"frame has shape {image.shape}; expected two dimensions of at least {SMALLEST_SIDE_PX} px")
+    if image.dtype.kind not in "buif":
+        raise FrameError(f"frame has type {image.dtype}; expected real numbers")
+    if weight is not None and weight.shape != image.shape:
+        raise FrameError(f"weight has shape {weight.shape}, its frame {image.shape}; they must be equal")
+    values = image.astype(np.float32, copy=False)
+    binning = _working_binning((image.shape[0], image.shape[1]))
+    values = _area(values, binning)
+    if not math.isfinite(float(values.sum(dtype=np.float64))):
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    usable, trust = None, None
+    if weight is not None:
+        light = _area(weight.astype(np.float32, copy=False), binning)
+        bright = float(np.percentile(light[::8, ::8], 90))
+        if bright > 0.0 and float(light.min()) < USABLE_SHARE * bright:
+            usable = light >= USABLE_SHARE * bright
+        trust = np.sqrt(np.clip(light / bright, 0.0, 1.0)) if bright > 0.0 else None
+    mean = float(values.mean()) if usable is None else float(values[usable].mean()) if usable.any() else 0.0
+    if not mean > 0.0:
+        contrast = np.zeros_like(values)
+    else:
+        contrast = np.sqrt(np.clip(values, 0.0, 4.0 * mean) * np.float32(1.0 / mean))
+        contrast -= np.float32(1.0)
+    if usable is not None:
+        contrast *= usable
+    shape = (image.shape[0], image.shape[1])
+    return Prepared(contrast, usable, acquisition.coarsen(contrast, trust), shape)
+
+
+def _area(image: FloatArray, binning: int) -> FloatArray:
+    if binning == 1:
+        return image
+    rows, columns = image.shape[0] // binning, image.shape[1] // binning
+    return cv2.resize(image[:rows * binning, :columns * binning], (columns, rows), interpolation=cv2.INTER_AREA)
+
+
+def _half_usable(usable: BoolArray | None) -> BoolArray | None:
+    return None if usable is None else _half(usable.astype(np.float32)) > 0.99
+
+
+def _half(image: FloatArray) -> FloatArray:
+    return _area(image, 2)
+
+
+def reference_state(reference: Reference) -> dict[str, Any]:
+    """Return a reference as builtins and arrays, without what can be computed again."""
+    frame = reference.frame
+    return {"id": reference.id, "noise": reference.noise, "contrast": frame.contrast, "usable": frame.usable,
+            "coarse": frame.coarse.image, "shape": list(frame.shape)}
+
+
+def reference_from_state(state: Mapping[str, Any]) -> Reference:
+    """Return the reference that `reference_state` described, small."""
+    shape = (int(state["shape"][0]), int(state["shape"][1]))
+    coarse = acquisition.with_spectrum(np.asarray(state["coarse"]), binning=acquisition.binning_for(state["contrast"].shape))
+    frame = Prepared(np.asarray(state["contrast"]), state["usable"], coarse, shape)
+    return Reference(int(state["id"]), frame, float(state["noise"]))

@@ -1,0 +1,281 @@
+"""Sub-pixel shift of many small tiles by inverse-compositional Lucas-Kanade, and their robust mean.
+
+Every tile has its own gain and offset, so that illumination and thickness may change; the tiles are
+combined with weights from their structure and their residual, and the scatter of the tiles about the
+common shift gives the error of that shift (sandwich covariance).
+
+S. Baker, I. Matthews, Lucas-Kanade 20 years on, IJCV 56, 221 (2004), doi:10.1023/B:VISI.0000011205.11775.fd.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.records import FloatArray
+
+TILES_ON_SHORT_SIDE = 10
+NEED_VALID = 0.9
+"""A tile with less usable area than this does not take part."""
+LARGEST_STEP_PX = 3.0
+"""A tile that wants to move further than this in one step has lost its structure."""
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """What the tiles of one reference need at one resolution."""
+
+    jacobian: FloatArray
+    """(T, 4, P): derivative along y and x, structure and one, per pixel of a tile."""
+    at_reference: Doubles
+    """(T, 4): the same products with the reference itself."""
+    inverse: Doubles
+    """(T, 4, 4) inverse of the normal matrix, corrected for noise in the derivatives."""
+    information: Doubles
+    """(T, 2, 2) information on the shift that is left when gain and offset are free; 0 = tile has none."""
+    energy: Doubles
+    """(T,) sum of squares of the smoothed reference in the tile, about its mean."""
+    grid: tuple[int, int]
+    """Tiles along y and x."""
+    side: int
+    """Side of a tile in pixels of this level."""
+    origin: tuple[int, int]
+    shape: tuple[int, int]
+    sigma_px: float
+    """Gaussian smoothing, in pixels of this level."""
+    binning: int
+    """Pixels of the contrast image per pixel of this level."""
+
+
+class Tiles(NamedTuple):
+    """Shifts of the tiles that took part, in pixels of the level."""
+
+    index: NDArray[np.int64]
+    """(n,) number of the tile."""
+    shift: Doubles
+    """(n, 2) whole shift, not the last step."""
+    weight: Doubles
+    """(n, 2, 2) inverse covariance."""
+    agreement: Doubles
+    """(n,) covariance of structure, and (n,) energies would be redundant: sum of products with the reference."""
+    energy: Doubles
+    """(n,) sum of squares of the frame in the tile, about its mean."""
+
+
+class Mean(NamedTuple):
+    """The common shift of the tiles."""
+
+    shift: Doubles
+    """(2,)"""
+    covariance: Doubles
+    """(2, 2) from the scatter of the tiles."""
+    inliers: float
+    """Share of the information that agrees."""
+    tiles: int
+    coherent: float
+    """Root mean square of the deviations in units of what each tile predicts for itself."""
+
+
+def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, binning: int, sigma_px: float,
+                  noise: float) -> Level:
+    """Build the tile caches of a reference.
+
+    Parameters
+    ----------
+    contrast : (M, N) float32
+        Reference about 0, already binned to this level.
+    usable : (M, N) bool or None
+        Pixels that may be used.
+    binning : int
+        Recorded in the result.
+    sigma_px : float
+        Smoothing before the comparison.
+    noise : float
+        Variance of the noise of one pixel of `contrast`.
+    """
+    radius = _radius(sigma_px)
+    rows, columns = contrast.shape
+    side = (min(rows, columns) - 2 * radius) // TILES_ON_SHORT_SIDE
+    grid = ((rows - 2 * radius) // side, (columns - 2 * radius) // side)
+    origin = ((rows - grid[0] * side) // 2, (columns - grid[1] * side) // 2)
+    smooth, slope = _kernels(sigma_px, 0.0)
+    parts = [cv2.sepFilter2D(contrast, cv2.CV_32F, kernel_x, kernel_y)
+             for kernel_x, kernel_y in ((smooth, slope), (slope, smooth), (smooth, smooth))]
+    stacked = [_gather(part, origin, grid, side) for part in parts]
+    mask = np.ones_like(stacked[0]) if usable is None else _gather(usable.astype(np.float32), origin, grid, side)
+    count = mask.sum(axis=1, dtype=np.float64)
+    base = stacked[2]
+    mean = (base * mask).sum(axis=1, keepdims=True) / np.maximum(count, 1.0)[:, None]
+    structure = (base - mean.astype(np.float32)) * mask
+    jacobian = np.stack([stacked[0] * mask, stacked[1] * mask, structure, mask], axis=1)
+    normal = np.matmul(jacobian, jacobian.transpose(0, 2, 1)).astype(np.float64)
+    bias = noise * float(np.square(smooth).sum() * np.square(slope).sum())
+    inverse, information = _invert(normal, count * bias, count >= NEED_VALID * side * side)
+    return Level(np.ascontiguousarray(jacobian), np.matmul(jacobian, base[:, :, None])[:, :, 0].astype(np.float64),
+                 inverse, information, np.square(structure, dtype=np.float64).sum(axis=1), grid, side, origin,
+                 (rows, columns), sigma_px, binning)
+
+
+def match_tiles(level: Level, contrast: FloatArray, shift: tuple[float, float],
+                usable: NDArray[np.bool_] | None = None) -> Tiles | None:
+    """Shift of every tile of the reference that lies inside the frame, starting from `shift`.
+
+    Parameters
+    ----------
+    level : Level
+    contrast : (M, N) float32
+        Frame about 0, at the resolution of the level.
+    shift : (dy, dx)
+        Pixels of the level; good to about 2 px.
+    usable : (M, N) bool or None
+
+    Returns
+    -------
+    Tiles or None
+        None when no tile lies inside.
+    """
+    whole = (round(shift[0]), round(shift[1]))
+    radius = _radius(level.sigma_px)
+    spans = [_inside(level.origin[axis] + whole[axis], level.grid[axis], level.side, level.shape[axis], radius)
+             for axis in (0, 1)]
+    (first_y, last_y), (first_x, last_x) = spans
+    if last_y <= first_y or last_x <= first_x:
+        return None
+    top = level.origin[0] + whole[0] + first_y * level.side
+    left = level.origin[1] + whole[1] + first_x * level.side
+    grid = (last_y - first_y, last_x - first_x)
+    crop = contrast[top - radius:top + grid[0] * level.side + radius, left - radius:left + grid[1] * level.side + radius]
+    kernel_y, _ = _kernels(level.sigma_px, shift[0] - whole[0])
+    kernel_x, _ = _kernels(level.sigma_px, shift[1] - whole[1])
+    smooth = cv2.sepFilter2D(crop, cv2.CV_32F, kernel_x, kernel_y)
+    values = _gather(smooth, (radius, radius), grid, level.side)
+    index = (np.arange(first_y, last_y)[:, None] * level.grid[1] + np.arange(first_x, last_x)).ravel()
+    keep = level.information[index, 0, 0] > 0.0
+    if usable is not None:
+        area = usable[top:top + grid[0] * level.side, left:left + grid[1] * level.side]
+        keep &= _gather(area.astype(np.float32), (0, 0), grid, level.side).mean(axis=1) >= NEED_VALID
+    if not keep.any():
+        return None
+    return _solve(level, values[keep], index[keep], shift)
+
+
+def _solve(level: Level, values: FloatArray, index: NDArray[np.int64], shift: tuple[float, float]) -> Tiles:
+    products = np.matmul(level.jacobian[index], values[:, :, None])[:, :, 0].astype(np.float64)
+    misfit = products - level.at_reference[index]
+    step = np.einsum("tij,tj->ti", level.inverse[index], misfit)
+    pixels = level.side**2
+    # |I - R|^2 = I.I - 2 I.R + R.R with R = structure + mean; everything about the tile means
+    sums = np.einsum("tp,tp->t", values, values, dtype=np.float64)
+    energy = sums - products[:, 3] ** 2 / pixels
+    difference = energy - 2.0 * products[:, 2] + level.energy[index]
+    left = np.maximum(difference - np.einsum("ti,ti->t", step[:, :3], misfit[:, :3]), 1e-9 * pixels)
+    area = 4.0 * math.pi * level.sigma_px**2
+    weight = level.information[index] / (left / pixels * area)[:, None, None]
+    lost = np.abs(step[:, :2]).max(axis=1) > LARGEST_STEP_PX
+    weight[lost] = 0.0
+    return Tiles(index, np.asarray(shift) - step[:, :2], weight, products[:, 2], energy)
+
+
+def robust_mean(tiles: Tiles) -> Mean | None:
+    """Combine the tiles; None when fewer than two of them carry information."""
+    trace = tiles.weight[:, 0, 0] + tiles.weight[:, 1, 1]
+    informed = trace > 0.0
+    count = int(informed.sum())
+    if count < 2:
+        return None
+    shift, weight, trace = tiles.shift[informed], tiles.weight[informed], trace[informed]
+    mean = np.array([_weighted_median(shift[:, axis], weight[:, axis, axis]) for axis in (0, 1)])
+    factor = np.ones(count)
+    for _ in range(5):
+        deviation = shift - mean
+        squared = np.einsum("ti,tij,tj->t", deviation, weight, deviation)
+        scale = max(float(np.median(squared)) / 1.386, 1e-12)   # median of chi square with two degrees
+        factor = 1.0 / np.square(1.0 + squared / (9.0 * scale))
+        bread = np.einsum("t,tij->ij", factor, weight)
+        mean = np.linalg.solve(bread, np.einsum("t,tij,tj->i", factor, weight, shift))
+    deviation = shift - mean
+    pulled = factor[:, None] * np.einsum("tij,tj->ti", weight, deviation)
+    unbread = np.linalg.inv(bread)
+    scatter = unbread @ (pulled.T @ pulled) @ unbread * count / (count - 1)
+    inliers = float((factor * trace).sum() / trace.sum())
+    return Mean(mean, np.asarray(np.maximum(scatter, 0.0) if count < 3 else scatter), inliers, count,
+                math.sqrt(scale))
+
+
+def noise_variance(contrast: FloatArray) -> float:
+    """Variance of white noise per pixel, from the median of a Laplacian difference.
+
+    J. Immerkaer, Fast noise variance estimation, CVIU 64, 300 (1996), doi:10.1006/cviu.1996.0060, with the
+    median in place of the mean so that edges do not count.
+    """
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    rows = contrast.shape[0]
+    bands = [contrast[start:start + 34] for start in range(0, max(rows - 34, 1), max(rows // 6, 1))]
+    values = np.concatenate([np.abs(cv2.filter2D(band, cv2.CV_32F, kernel)[1:-1, 1:-1]).ravel() for band in bands])
+    return float((np.median(values) / 0.6745) ** 2 / 36.0)
+
+
+def _radius(sigma_px: float) -> int:
+    return math.ceil(3.5 * sigma_px + 0.5)
+
+
+def _kernels(sigma_px: float, offset_px: float) -> tuple[FloatArray, FloatArray]:
+    """Return the Gaussian sampled about `offset_px`, and its derivative; correlating with them smooths and shifts."""
+    radius = _radius(sigma_px)
+    position = np.arange(-radius, radius + 1) - offset_px
+    gauss = np.exp(-(position**2) / (2.0 * sigma_px**2))
+    gauss /= gauss.sum()
+    slope = position / sigma_px**2 * gauss
+    slope -= slope.mean()
+    slope /= (slope * position).sum()
+    return gauss.astype(np.float32), slope.astype(np.float32)
+
+
+def _inside(start: int, count: int, side: int, size: int, radius: int) -> tuple[int, int]:
+    """Return the first tile whose support lies inside 0..size and the one after the last."""
+    first = max(0, math.ceil((radius - start) / side))
+    last = min(count, (size - radius - start) // side)
+    return first, last
+
+
+def _gather(image: FloatArray, origin: tuple[int, int], grid: tuple[int, int], side: int) -> FloatArray:
+    """Return the tiles (T, side * side), each contiguous."""
+    area = image[origin[0]:origin[0] + grid[0] * side, origin[1]:origin[1] + grid[1] * side]
+    tiles = area.reshape(grid[0], side, grid[1], side).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(tiles).reshape(grid[0] * grid[1], side * side)
+
+
+def _invert(normal: Doubles, noise: Doubles, usable: NDArray[np.bool_]) -> tuple[Doubles, Doubles]:
+    """Return inverse normal matrices and the information on the shift; both 0 where a tile has none."""
+    corrected = normal.copy()
+    corrected[:, 0, 0] -= noise
+    corrected[:, 1, 1] -= noise
+    count = normal.shape[0]
+    inverse, information = np.zeros((count, 4, 4)), np.zeros((count, 2, 2))
+    for tile in range(count):
+        if not usable[tile]:
+            continue
+        block = corrected[tile]
+        if block[2, 2] <= 1e-9 * block[3, 3]:   # no structure: nothing to scale
+            continue
+        cross = block[:2, 2:]
+        shape = block[:2, :2] - cross @ np.linalg.solve(block[2:, 2:], cross.T)
+        trace, determinant = shape[0, 0] + shape[1, 1], shape[0, 0] * shape[1, 1] - shape[0, 1] * shape[1, 0]
+        if trace <= 0.05 * noise[tile] or determinant <= 1e-4 * trace**2:
+            continue
+        inverse[tile] = np.linalg.inv(block)
+        information[tile] = shape
+    return inverse, information
+
+
+def _weighted_median(values: Doubles, weights: Doubles) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, 0.5 * total[-1])])

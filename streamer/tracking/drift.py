@@ -1,0 +1,381 @@
+"""The drift of each view: which frames to measure against, and what the measurements add up to.
+
+The heavy part, `measure`, is a pure function of a frame and a frozen `Target` and may run anywhere; `Drift`
+takes the measurements in order. A new key frame is set when the sample has moved on by a share of the view
+or no longer looks like the key; it is measured against several older keys, and the poses of all keys follow
+from least squares, so that errors do not add up from key to key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.errors import CommandError
+from streamer.imaging.registration import (
+    Reference,
+    Registration,
+    prepare_frame,
+    prepare_reference,
+    register_prepared,
+    with_levels,
+)
+from streamer.records import FloatArray
+from streamer.settings import DriftSettings
+from streamer.tracking.keyframes import Edge, FrameKey, Key, KeyGraph
+from streamer.tracking.trend import Trend
+
+LEAST_INLIERS = 0.2
+LARGEST_SIGMA_PX = 1.0
+JUMP_QUALITY = 2.0
+"""A jump by more than a key step must match this much better than the quality gate asks for."""
+CHANGED_SHARE = 0.8
+"""When the agreement falls below this share of what it was at first, the sample has changed: new key."""
+KEY_PAUSE_FRAMES = 5
+EDGES = 6
+EDGE_REACH = 0.55
+LOST_AFTER = 3
+KEY_BYTES = 160_000_000
+"""Memory for the keys of one view."""
+ROWS = 4096
+"""Frames of one view whose drift may still be revised."""
+REVISE_PX = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a frame of a view is measured against."""
+
+    version: int = 0
+    """Changes whenever the references change."""
+    active: Reference | None = None
+    others: tuple[Reference, ...] = ()
+    """Nearest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftResult:
+    """Drift of one frame; None where nothing was measured."""
+
+    drift_y_px: float | None = None
+    drift_x_px: float | None = None
+    drift_sigma_px: float | None = None
+    rotation_deg: float | None = None
+    trend_y_px: float | None = None
+    trend_x_px: float | None = None
+    jitter_y_px: float | None = None
+    jitter_x_px: float | None = None
+    registration_quality: float | None = None
+    reference_index: int | None = None
+    """Index of the frame that was measured against."""
+    problems: tuple[str, ...] = ()
+    revisions: tuple[tuple[FrameKey, DriftResult], ...] = ()
+    """Earlier frames whose drift changed because keys were measured again."""
+    jump_px: float | None = None
+    """Distance from the previous measured frame of the view."""
+    lost: bool = False
+    """Several frames in a row could not be registered."""
+
+
+class _Row(NamedTuple):
+    """A frame whose drift may still be revised."""
+
+    frame: FrameKey
+    key: int
+    pose: tuple[float, float]
+    """Pose of the key when the drift was last published."""
+    result: DriftResult
+
+
+@dataclass
+class _Track:
+    """What is remembered of one view."""
+
+    graph: KeyGraph
+    trend: Trend = field(default_factory=Trend)
+    rows: deque[_Row] = field(default_factory=lambda: deque(maxlen=ROWS))
+    target: Target = Target()
+    origin_frame: FrameKey = ("", 0)
+    origin_sigma_px: float = 0.0
+    last: tuple[float, float] | None = None
+    doubted: tuple[float, float] | None = None
+    """A jump that was not believed yet."""
+    failures: int = 0
+    since_key: int = 0
+    agreement: float | None = None
+    """Inliers of the first frame after the active key was set."""
+    newest: tuple[FrameKey, NDArray[Any], FloatArray | None] | None = None
+
+
+def trusted(registration: Registration, settings: DriftSettings) -> bool:
+    """Tell whether a registration passes the quality gate."""
+    return (not registration.problem and not registration.ambiguous and registration.sigma_px is not None
+            and registration.quality >= settings.quality and registration.inliers >= LEAST_INLIERS
+            and registration.sigma_px <= LARGEST_SIGMA_PX)
+
+
+def measure(image: NDArray[Any], target: Target, *, settings: DriftSettings,
+            weight: FloatArray | None = None) -> Registration:
+    """Register a frame against the active key or, when that fails, against all others.
+
+    Parameters
+    ----------
+    image : (M, N)
+        Corrected frame.
+    target : Target
+        From `Drift.target`; may be a little older than the track.
+    weight : (M, N), optional
+        Expected photons per pixel, on any scale.
+    """
+    if target.active is None:
+        return Registration(math.nan, math.nan, None, 0.0, 0.0, problem="the view has no reference yet")
+    frame = prepare_frame(image, weight=weight)
+    found = register_prepared((target.active,), frame, min_overlap=settings.overlap)
+    if trusted(found, settings) or not target.others:
+        return found
+    other = register_prepared(target.others, frame, min_overlap=settings.overlap)
+    return other if trusted(other, settings) else found
+
+
+class Drift:
+    """The drift of all views, fed in the order of the frames."""
+
+    def __init__(self, settings: DriftSettings) -> None:
+        self.settings = settings
+        self._tracks: dict[str, _Track] = {}
+        self._next_id = 0
+        self._version = 0
+
+    def target(self, view: str) -> Target:
+        """Return what the next frame of `view` is to be measured against."""
+        track = self._tracks.get(view)
+        return track.target if track is not None else Target()
+
+    def reference(self, view: str) -> tuple[int, int] | None:
+        """Return frame index and reference id of the origin of `view`; None before the first usable frame."""
+        track = self._tracks.get(view)
+        return None if track is None else (track.origin_frame[1], track.graph.origin)
+
+    def update(self, view: str, key: FrameKey, image: NDArray[Any], registration: Registration, *, verdict: str,
+               weight: FloatArray | None = None) -> DriftResult:
+        """Take the next frame of a view.
+
+        Parameters
+        ----------
+        view : str
+        key : (acquisition, index)
+        image : (M, N)
+            Corrected frame; it becomes a key frame when the sample has moved on.
+        registration : Registration
+            What `measure` found. It is measured again here when its reference is gone.
+        verdict : str
+            ``sharp``, ``blurred``, ``undecided`` or ``bad``.
+        weight : (M, N), optional
+            Expected photons per pixel, on any scale.
+        """
+        if verdict == "bad":
+            return DriftResult(problems=("not registered: no usable image",), lost=self._lost(view))
+        track = self._tracks.get(view)
+        if track is None:
+            return self._begin(view, key, image, weight, sharp=verdict != "blurred")
+        if registration.reference_id not in track.graph.keys:
+            registration = measure(image, track.target, settings=self.settings, weight=weight)
+        track.newest = (key, image, weight)
+        if not trusted(registration, self.settings):
+            return self._missed(track, registration, registration.problem or "not registered: the match is too weak")
+        used = track.graph.keys[registration.reference_id]   # type: ignore[index]
+        drift = (used.pose[0] + registration.dy, used.pose[1] + registration.dx)
+        step = None if track.last is None else math.dist(drift, track.last)
+        if self._doubtful(track, drift, step, registration, image.shape):
+            track.doubted = drift
+            return self._missed(track, registration, f"not registered: a jump of {step:.0f} px matches too weakly")
+        track.doubted, track.failures, track.last = None, 0, drift
+        result = self._result(track, used, drift, step, registration)
+        track.rows.append(_Row(key, used.id, used.pose, result))
+        revisions = self._follow(track, key, image, weight, used, drift, registration, verdict)
+        return replace(result, revisions=revisions)
+
+    def rebase(self, view: str, key: FrameKey | None = None) -> None:
+        """Make a frame of `view` the origin of the drift from now on; None takes the newest one.
+
+        Raises
+        ------
+        CommandError
+            If the view is unknown, or the frame was not registered or is no longer remembered.
+        """
+        track = self._tracks.get(view)
+        if track is None or track.newest is None:
+            raise CommandError(f"view {view!r} has no frames yet; it cannot be given another reference")
+        if key is None or key == track.newest[0]:
+            frame, image, weight = track.newest
+            if track.failures:   # nothing connects this frame to the old keys
+                self._begin(view, frame, image, weight, sharp=True)
+                return
+            self._set_key(track, frame, image, weight, pose=track.last or (0.0, 0.0), sharp=True,
+                          used=None, registration=None)
+            key = frame
+        place = next((item for item in track.graph.keys.values() if item.frame == key), None)
+        if place is None:
+            kept = ", ".join(str(item.frame[1]) for item in track.graph.keys.values())
+            raise CommandError(f"frame {key[1]} of view {view!r} is not kept; "
+                               f"choose the newest frame or one of {kept}")
+        track.graph.move_origin(place.pose)
+        track.graph.origin = place.id
+        track.origin_frame = key
+        track.trend.move(-place.pose[0], -place.pose[1])
+        if track.last is not None:
+            track.last = (track.last[0] - place.pose[0], track.last[1] - place.pose[1])
+        track.rows.clear()
+        self._retarget(track, track.target.active.id if track.target.active is not None else place.id)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state as builtins and arrays; the rows that may still be revised are not part of it."""
+        return {"next_id": self._next_id, "version": self._version, "views": {
+            view: {"graph": track.graph.snapshot(), "trend": track.trend.snapshot(),
+                   "origin_frame": list(track.origin_frame),
+                   "active": -1 if track.target.active is None else track.target.active.id,
+                   "last": None if track.last is None else list(track.last), "failures": track.failures,
+                   "since_key": track.since_key, "agreement": track.agreement}
+            for view, track in self._tracks.items()}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `snapshot` returned."""
+        self._next_id, self._version = int(state["next_id"]), int(state["version"])
+        self._tracks = {}
+        for view, item in state["views"].items():
+            track = _Track(KeyGraph.restore(item["graph"]), Trend.restore(item["trend"]))
+            track.origin_frame = (str(item["origin_frame"][0]), int(item["origin_frame"][1]))
+            track.last = None if item["last"] is None else (float(item["last"][0]), float(item["last"][1]))
+            track.failures, track.since_key = int(item["failures"]), int(item["since_key"])
+            track.agreement = item["agreement"]
+            self._retarget(track, int(item["active"]))
+            self._tracks[str(view)] = track
+
+    def _begin(self, view: str, key: FrameKey, image: NDArray[Any], weight: FloatArray | None, *,
+               sharp: bool) -> DriftResult:
+        """Start a track: drift exactly 0."""
+        reference = prepare_reference(image, id=self._take_id(), weight=weight)
+        limit = int(np.clip(KEY_BYTES // max(reference.frame.contrast.nbytes, 1), 4, 64))
+        track = _Track(KeyGraph(limit=limit), origin_frame=key, last=(0.0, 0.0), newest=(key, image, weight))
+        track.graph.add(Key(reference.id, key, (0.0, 0.0), 0.0, reference, sharp), [])
+        self._retarget(track, reference.id)
+        self._tracks[view] = track
+        track.trend.update(0.0, 0.0)
+        result = DriftResult(drift_y_px=0.0, drift_x_px=0.0, drift_sigma_px=0.0, registration_quality=1.0,
+                             reference_index=key[1])
+        return result
+
+    def _result(self, track: _Track, used: Key, drift: tuple[float, float], step: float | None,
+                registration: Registration) -> DriftResult:
+        trend = track.trend.update(*drift)
+        sigma_px = math.hypot(registration.sigma_px or 0.0, used.sigma_px)
+        return DriftResult(
+            drift_y_px=drift[0], drift_x_px=drift[1], drift_sigma_px=sigma_px, rotation_deg=registration.rotation_deg,
+            trend_y_px=None if trend is None else trend[0], trend_x_px=None if trend is None else trend[1],
+            jitter_y_px=None if trend is None else drift[0] - trend[0],
+            jitter_x_px=None if trend is None else drift[1] - trend[1],
+            registration_quality=registration.quality, reference_index=used.frame[1], jump_px=step)
+
+    def _missed(self, track: _Track, registration: Registration, problem: str) -> DriftResult:
+        track.failures += 1
+        return DriftResult(registration_quality=registration.quality, problems=(problem,),
+                           lost=track.failures >= LOST_AFTER)
+
+    def _lost(self, view: str) -> bool:
+        track = self._tracks.get(view)
+        return track is not None and track.failures >= LOST_AFTER
+
+    def _doubtful(self, track: _Track, drift: tuple[float, float], step: float | None, registration: Registration,
+                  shape: tuple[int, ...]) -> bool:
+        """Tell whether a jump is too large for its quality; the second frame at the same place is believed."""
+        near = self.settings.key_step * min(shape)
+        if step is None or step <= near or registration.quality >= min(JUMP_QUALITY * self.settings.quality, 0.9):
+            return False
+        return track.doubted is None or math.dist(drift, track.doubted) > near
+
+    def _follow(self, track: _Track, key: FrameKey, image: NDArray[Any], weight: FloatArray | None, used: Key,
+                drift: tuple[float, float], registration: Registration,
+                verdict: str) -> tuple[tuple[FrameKey, DriftResult], ...]:
+        """Move on to another key when the sample has moved on or changed."""
+        track.since_key += 1
+        if verdict == "blurred":
+            return ()
+        if track.agreement is None or registration.inliers > track.agreement:
+            track.agreement = registration.inliers
+        gone = max(abs(drift[0] - used.pose[0]) / image.shape[0], abs(drift[1] - used.pose[1]) / image.shape[1])
+        far = gone > self.settings.key_step
+        changed = registration.inliers < CHANGED_SHARE * track.agreement and track.since_key >= KEY_PAUSE_FRAMES
+        if not (far or changed or not used.sharp):
+            if track.target.active is None or track.target.active.id != used.id:
+                self._retarget(track, used.id)   # found again by another key
+            return ()
+        return self._set_key(track, key, image, weight, pose=drift, sharp=True, used=used, registration=registration)
+
+    def _set_key(self, track: _Track, frame: FrameKey, image: NDArray[Any], weight: FloatArray | None, *,
+                 pose: tuple[float, float], sharp: bool, used: Key | None,
+                 registration: Registration | None) -> tuple[tuple[FrameKey, DriftResult], ...]:
+        reference = prepare_reference(image, id=self._take_id(), weight=weight)
+        reach = EDGE_REACH * min(image.shape)
+        edges = []
+        if used is not None and registration is not None and registration.sigma_px is not None:
+            edges.append(Edge(used.id, reference.id, (registration.dy, registration.dx), registration.sigma_px))
+        for older in track.graph.nearest(pose, reach_px=reach, count=EDGES):
+            if used is not None and older.id == used.id:
+                continue
+            back = register_prepared((reference,), older.reference.frame, min_overlap=self.settings.overlap)
+            if trusted(back, self.settings) and back.sigma_px is not None:
+                edges.append(Edge(older.id, reference.id, (-back.dy, -back.dx), back.sigma_px))
+        track.graph.add(Key(reference.id, frame, pose, 0.0, reference, sharp), edges)
+        self._retarget(track, reference.id)
+        return self._revise(track)
+
+    def _revise(self, track: _Track) -> tuple[tuple[FrameKey, DriftResult], ...]:
+        """Publish again what hangs on keys that moved by more than their error."""
+        revisions, rows = [], []
+        for row in track.rows:
+            key = track.graph.keys.get(row.key)
+            moved = (0.0, 0.0) if key is None else (key.pose[0] - row.pose[0], key.pose[1] - row.pose[1])
+            if key is None or math.hypot(*moved) <= max(key.sigma_px, REVISE_PX):
+                rows.append(row)
+                continue
+            result = _moved(row.result, moved)
+            rows.append(_Row(row.frame, row.key, key.pose, result))
+            revisions.append((row.frame, result))
+        track.rows = deque(rows, maxlen=ROWS)
+        if revisions and revisions[-1][0] == track.rows[-1].frame:
+            last = track.rows[-1].result
+            track.trend.move(0.0, 0.0)
+            track.last = (last.drift_y_px or 0.0, last.drift_x_px or 0.0)
+        return tuple(revisions)
+
+    def _retarget(self, track: _Track, active: int) -> None:
+        """Make a key the active one; only that one keeps its tile caches."""
+        keys = track.graph.keys
+        for id_, key in keys.items():
+            if id_ != active and key.reference.levels:
+                keys[id_] = replace(key, reference=key.reference.small())
+        chosen = replace(keys[active], reference=with_levels(keys[active].reference))
+        keys[active] = chosen
+        others = track.graph.nearest(chosen.pose, reach_px=math.inf, count=len(keys))
+        self._version += 1
+        track.target = Target(self._version, chosen.reference,
+                              tuple(key.reference for key in others if key.id != active))
+        track.since_key, track.agreement = 0, None
+
+    def _take_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
+
+
+def _moved(result: DriftResult, offset: tuple[float, float]) -> DriftResult:
+    """Return a result whose drift and trend are moved; the jitter stays."""
+    def plus(value: float | None, more: float) -> float | None:
+        return None if value is None else value + more
+    return replace(result, drift_y_px=plus(result.drift_y_px, offset[0]), drift_x_px=plus(result.drift_x_px, offset[1]),
+                   trend_y_px=plus(result.trend_y_px, offset[0]), trend_x_px=plus(result.trend_x_px, offset[1]))

@@ -12,14 +12,14 @@ variables, because the ratio of two noisy spectra would show blur in sharp frame
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import FrameError
-from streamer.imaging.spectrum import SECTORS, PolarPower, polar_bins
+from streamer.imaging.spectrum import SECTORS, PolarPower, bin_frequencies
 from streamer.records import FloatArray
 
 DETECTION_SIGMA = 4.0
@@ -32,10 +32,15 @@ _LOOSE_VARIANCE = 300.0  # px^2, spread of the prior on S: keeps directions with
 _LOOSE_GAIN = 5.0        # the same for the logarithm of the gain
 _LARGEST_STEP = 12.0     # px^2 per iteration
 _ITERATIONS = 14
+_SHAPE_SHARE = 0.015     # of the length, error from the unknown shape of the point-spread function
+_K = 4 * np.pi**2
+_FAMILY_SCORE = 8.0      # from here on the shape of the point-spread function matters to its length
+_STARTS = (0.8, 1.0, 1.5, 2.2)
 _ANGLES = np.linspace(0.0, np.pi, 36, endpoint=False)
 _DIRECTIONS = np.stack([np.sin(_ANGLES) ** 2, 2 * np.sin(_ANGLES) * np.cos(_ANGLES), np.cos(_ANGLES) ** 2], 1)
 
 Vector = NDArray[np.float64]
+Family = Callable[[Vector], tuple[Vector, Vector]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -62,7 +67,8 @@ class BlurEstimate:
     length_px: float
     """``sqrt(12 * largest eigenvalue)``; 0 when that eigenvalue is not positive."""
     length_sigma_px: float
-    """1-sigma error of `length_px`; where the length is 0, the length that one sigma would look like."""
+    """1-sigma error of `length_px`, at least 1.5 % of it for what is not known of the shape of the blur; where
+    the length is 0, the length that one sigma would look like."""
     angle_deg: float
     """Direction of the blur, 0 = along +x, counter-clockwise on the screen, in (-90, 90]."""
     score: float
@@ -114,18 +120,49 @@ def estimate_blur(power: PolarPower, baseline: Baseline) -> BlurEstimate:
         Without structure in a direction the errors and the limit are large (up to about 100 px).
     """
     fit = _Fit(power, baseline)
-    theta = fit.solve()
-    errors, chi2 = fit.errors(theta)
-    return _describe(theta, errors, chi2)
+    theta = fit.solve(_gaussian, np.zeros(4))
+    errors, chi2 = fit.errors(_gaussian, theta)
+    estimate = _describe(theta, errors, chi2)
+    if estimate.score < _FAMILY_SCORE:
+        return estimate
+    start = min((_scaled(theta, factor) for factor in _STARTS), key=lambda start: fit.chi2(_uniform, start))
+    theta = fit.solve(_uniform, start)
+    errors, other = fit.errors(_uniform, theta)
+    return _describe(theta, errors, other) if other < chi2 else estimate
+
+
+def _gaussian(s: Vector) -> tuple[Vector, Vector]:
+    """Squared transfer function of a Gaussian with ``s = f' S f``, and its derivative."""
+    m = np.exp(np.clip(-_K * s, -40.0, 4.0))
+    return m, -_K * m
+
+
+def _uniform(s: Vector) -> tuple[Vector, Vector]:
+    """Return the same for motion at constant speed: ``sinc(f L)^2``, continued to negative ``s``."""
+    square = np.clip(3 * _K * s, -12.0, None)
+    x = np.sqrt(np.maximum(np.abs(square), 1e-6))
+    j = np.where(square > 0, np.sin(x), np.sinh(x)) / x
+    c = np.where(square > 0, np.cos(x), np.cosh(x))
+    return j * j, 3 * _K * j * (c - j) / np.where(square > 0, x * x, -x * x)
+
+
+def _places(nodes: int) -> NDArray[np.float64]:
+    """(288, nodes, 3) factors of (yy, yx, xx) in f' S f."""
+    return bin_frequencies(nodes).reshape(-1, nodes, 3) * np.array([1.0, 2.0, 1.0])
+
+
+_SQUARES: dict[Family, NDArray[np.float64]] = {_gaussian: _places(1), _uniform: _places(4)}
+
+
+def _scaled(theta: Vector, factor: float) -> Vector:
+    return theta * np.array([1.0, factor, factor, factor])
 
 
 class _Fit:
     """The estimating equation of one frame: parameters ``(ln g, yy, yx, xx)``."""
 
     def __init__(self, power: PolarPower, baseline: Baseline) -> None:
-        bins = polar_bins(*power.shape)
         used = power.counts.ravel() >= 2
-        squares = bins.squares.reshape(-1, 3)[used]
         smooth = _smooth_reference(baseline.power, power.counts)
         unit = max(float(smooth.max()), 1e-30)
         self.p = power.power.ravel()[used].astype(np.float64) / unit
@@ -135,18 +172,15 @@ class _Fit:
         self.phi = power.floor / unit
         self.phi_r = baseline.floor / unit
         self.frames = baseline.frames
-        self.x = np.column_stack([np.ones(len(squares)), -4 * np.pi**2 * squares[:, 0],
-                                  -8 * np.pi**2 * squares[:, 1], -4 * np.pi**2 * squares[:, 2]])
+        self.used = used
         self.prior = np.diag([_LOOSE_GAIN**-2] + 3 * [_LOOSE_VARIANCE**-2])
 
-    def solve(self) -> Vector:
-        theta = np.zeros(4)
+    def solve(self, family: Family, theta: Vector) -> Vector:
         for _ in range(_ITERATIONS):
-            _, residual, weighted, j_r = self._linear(theta)
+            _, residual, weighted, j_r = self._linear(family, theta)
             slope = weighted.T @ j_r
-            slope = 0.5 * (slope + slope.T)
-            values, vectors = np.linalg.eigh(slope + self.prior)
-            values = np.maximum(np.abs(values), np.diag(self.prior).min())
+            values, vectors = np.linalg.eigh(0.5 * (slope + slope.T) + self.prior)
+            values = np.maximum(np.abs(values), _LOOSE_VARIANCE**-2)
             step = vectors @ ((vectors.T @ (weighted.T @ residual - self.prior @ theta)) / values)
             step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step[1:]).max()), 1e-12),
                         2.0 / max(abs(float(step[0])), 1e-12))
@@ -155,23 +189,31 @@ class _Fit:
                 break
         return theta
 
-    def errors(self, theta: Vector) -> tuple[NDArray[np.float64], float]:
-        variance, residual, weighted, j_r = self._linear(theta)
+    def errors(self, family: Family, theta: Vector) -> tuple[NDArray[np.float64], float]:
+        variance, residual, weighted, j_r = self._linear(family, theta)
         chi2 = float(np.sum(residual**2 / variance)) / max(len(residual) - 4, 1)
         slope = weighted.T @ j_r + self.prior
         inner = weighted.T @ (weighted * variance[:, None]) + self.prior
         inverse = np.linalg.pinv(slope)
         return inverse @ inner @ inverse.T * max(chi2, 1.0), chi2
 
-    def _linear(self, theta: Vector) -> tuple[Vector, Vector, NDArray[np.float64], NDArray[np.float64]]:
+    def chi2(self, family: Family, theta: Vector) -> float:
+        variance, residual, _, _ = self._linear(family, theta)
+        return float(np.sum(residual**2 / variance + np.log(variance)))
+
+    def _linear(self, family: Family, theta: Vector) -> tuple[Vector, Vector, NDArray[np.float64], NDArray[np.float64]]:
         """Variance, residual, weighted instruments (n, 4) and derivatives of the model (n, 4)."""
-        m = np.exp(np.clip(self.x @ theta, -40.0, 4.0))
+        squares = _SQUARES[family][self.used]
+        shape, slope = family(squares @ theta[1:])
+        slopes = np.einsum("bk,bki->bi", slope, squares) / slope.shape[1]
+        gain = np.exp(np.clip(theta[0], -20.0, 20.0))
+        m = gain * shape.mean(1)
         mq = m * self.q
         variance = _WINDOW_LOSS / self.n * (
             self.phi**2 + 2 * self.phi * mq + m**2 * (self.phi_r**2 + 2 * self.phi_r * self.q) / self.frames
             + (_TEXTURE * mq) ** 2) + 1e-18
-        weighted = self.x * (mq / variance)[:, None]
-        return variance, self.p - m * self.r, weighted, self.x * (m * self.r)[:, None]
+        derivative = np.column_stack([m, gain * slopes])
+        return variance, self.p - m * self.r, derivative * (self.q / variance)[:, None], derivative * self.r[:, None]
 
 
 def _smooth_reference(power: FloatArray, counts: FloatArray) -> Vector:
@@ -199,7 +241,7 @@ def _describe(theta: Vector, errors: NDArray[np.float64], chi2: float) -> BlurEs
     angle = angle - 180 if angle > 90 else angle + 180 if angle <= -90 else angle
     return BlurEstimate(
         covariance=covariance, covariance_errors=spread, length_px=float(length),
-        length_sigma_px=float(np.sqrt(12 * (max(largest, 0.0) + sigma)) - length), angle_deg=float(angle),
+        length_sigma_px=float(np.hypot(np.sqrt(12 * (max(largest, 0.0) + sigma)) - length, _SHAPE_SHARE * length)), angle_deg=float(angle),
         score=largest / float(np.hypot(sigma, _FLOOR_VARIANCE)),
         limit_px=float(np.sqrt(12 * DETECTION_SIGMA * np.hypot(worst, _FLOOR_VARIANCE))),
         gain=float(np.exp(np.clip(theta[0], -50, 50))), chi2=chi2, least_px2=least,

@@ -66,8 +66,6 @@ class PolarBins(NamedTuple):
     counts: FloatArray
     """(24, 12)."""
     noise_modes: NDArray[np.intp]
-    squares: NDArray[np.float64]
-    """(24, 12, 3) mean of fy^2, fy fx and fx^2 over the modes of the bin; of the bin centre where empty."""
 
 
 def polar_power(image: FloatArray) -> PolarPower:
@@ -177,21 +175,30 @@ def polar_bins(rows: int, columns: int) -> PolarBins:
         window_y=window_y, window_x=window_x,
         scale=float(np.square(window_y, dtype=np.float64).sum() * np.square(window_x, dtype=np.float64).sum()),
         modes=modes, starts=starts, filled=filled,
-        counts=counts.reshape(RINGS, SECTORS).astype(np.float32), noise_modes=noise,
-        squares=_squares(fy, fx, modes, label, counts))
+        counts=counts.reshape(RINGS, SECTORS).astype(np.float32), noise_modes=noise)
 
 
-def _squares(fy: NDArray[np.float64], fx: NDArray[np.float64], modes: NDArray[np.intp], label: NDArray[np.intp],
-             counts: NDArray[np.intp]) -> NDArray[np.float64]:
-    ring, sector = np.divmod(np.arange(RINGS * SECTORS), SECTORS)
-    radius = LOWEST + (ring + 0.5) * (HIGHEST - LOWEST) / RINGS
-    angle = ((sector + 0.5) / SECTORS - 0.5) * np.pi
-    squares = np.stack([(radius * np.sin(angle)) ** 2, radius**2 * np.sin(angle) * np.cos(angle),
-                        (radius * np.cos(angle)) ** 2], axis=-1)
-    for column, product in enumerate((fy * fy + 0 * fx, fy * fx, fx * fx + 0 * fy)):
-        total = np.bincount(label, weights=product.ravel()[modes], minlength=counts.size)
-        squares[counts > 0, column] = total[counts > 0] / counts[counts > 0]
-    return squares.reshape(RINGS, SECTORS, 3)
+def bin_frequencies(nodes: int) -> NDArray[np.float64]:
+    """Places in every bin that stand for its modes.
+
+    The power of structure falls about like ``f^-3``, so a bin speaks for its inner edge: with the density of
+    modes, which grows like ``f``, the mean of ``f^2`` over a ring from `a` to `b` is ``a b``.
+
+    Parameters
+    ----------
+    nodes : int
+        Places side by side along the ring.
+
+    Returns
+    -------
+    (24, 12, nodes, 3) float64 array
+        fy^2, fy fx and fx^2 in (cycles/px)^2.
+    """
+    edges = LOWEST + np.arange(RINGS + 1) * (HIGHEST - LOWEST) / RINGS
+    square = (edges[:-1] * edges[1:])[:, None, None]
+    turn = (np.arange(SECTORS * nodes) + 0.5) / (SECTORS * nodes) * np.pi - np.pi / 2
+    sine, cosine = np.sin(turn).reshape(SECTORS, nodes), np.cos(turn).reshape(SECTORS, nodes)
+    return np.stack([square * sine**2, square * sine * cosine, square * cosine**2], axis=-1)
 
 
 def _brightness(crop: FloatArray, mean: float) -> float:

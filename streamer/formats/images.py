@@ -83,7 +83,8 @@ def list_images(folder: Path) -> list[Path]:
     if not images:
         there = ", ".join(sorted(path.name for path in visible)[:5]) or "nothing"
         more = f" and {len(visible) - 5} more" if len(visible) > 5 else ""
-        raise RecordingError(f"{folder}: folder without images ({', '.join(sorted(SUFFIXES))}); it holds {there}{more}; "
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise RecordingError(f"{folder}: folder without images ({kinds}); it holds {there}{more}; "
                              "give a folder with images, or one of its files")
     return sorted(images, key=lambda path: natural_key(path.name))
 

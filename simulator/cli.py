@@ -65,7 +65,7 @@ def list_() -> None:
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913  (one parameter an option)
     scenario: Annotated[str, typer.Argument(help="One of 'txm-simulator list'.")],
     *,
     frames: Annotated[int | None, typer.Option(min=1, help="Projections; by default those of the scenario.")] = None,
@@ -117,7 +117,7 @@ def run(
 
 
 @app.command()
-def replay(
+def replay(  # noqa: PLR0913  (one parameter an option)
     path: Annotated[Path, typer.Argument(help="TIFF, folder of images, or HDF5.")],
     *,
     rate: Rate = None,

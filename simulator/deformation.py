@@ -68,7 +68,7 @@ class SmoothDeformation:
         """See `Deformation.displacement`."""
         grid_y, grid_x = np.meshgrid(self._rows, self._columns, indexing="ij")
         mean = self._waves(grid_y, grid_x, progress).mean(axis=(1, 2))
-        return self._waves(y, x, progress) - mean.reshape((2,) + (1,) * y.ndim)
+        return np.asarray(self._waves(y, x, progress) - mean.reshape((2,) + (1,) * y.ndim))
 
     def regions(self, y: Field, x: Field) -> None:
         """There are none: the field is continuous."""
@@ -122,11 +122,11 @@ class PlateDeformation:
         """See `Deformation.displacement`."""
         grid_y, grid_x = np.meshgrid(self._rows, self._columns, indexing="ij")
         mean = self._plates(grid_y, grid_x, progress).mean(axis=(1, 2))
-        return self._plates(y, x, progress) - mean.reshape((2,) + (1,) * y.ndim)
+        return np.asarray(self._plates(y, x, progress) - mean.reshape((2,) + (1,) * y.ndim))
 
     def regions(self, y: Field, x: Field) -> NDArray[np.int32]:
-        """Number of the plate, from 0."""
-        return np.argmax(self._belonging(y, x), axis=0).astype(np.int32)
+        """Return the number of the plate, from 0."""
+        return np.asarray(np.argmax(self._belonging(y, x), axis=0), np.int32)
 
     def _belonging(self, y: Field, x: Field) -> Field:
         """Share of each plate at each point, (plates, ...): a soft Voronoi partition with seams of equal width."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +50,8 @@ class FaultShares(NamedTuple):
         return faults
 
 
-class InjectedFault(NamedTuple):
+@dataclass(frozen=True)
+class InjectedFault:
     """One fault that was made."""
 
     name: str

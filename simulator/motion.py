@@ -38,12 +38,12 @@ class Drift(NamedTuple):
         bow = bend[:, :1] * np.sin(np.pi * progress) + bend[:, 1:] * np.sin(2 * np.pi * progress)
         systematic = end * (progress + bow).T
         path: NDArray[np.float64] = systematic + rng.normal(0, 1, (count, 2)) * self.jitter_px
-        return path - path[0]
+        return np.asarray(path - path[0])
 
 
 def schedule_blur(
-    count: int, *, share: float, rng: np.random.Generator, spared: int = 4, lengths_px: tuple[float, float] = (3.0, 9.0),
-    spread_deg: float = 8.0, defocus_px: float | None = 1.6,
+    count: int, *, share: float, rng: np.random.Generator, spared: int = 4,
+    lengths_px: tuple[float, float] = (3.0, 9.0), spread_deg: float = 8.0, defocus_px: float | None = 1.6,
 ) -> dict[int, Blur]:
     """Choose which frames are blurred, and how.
 

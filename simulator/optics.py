@@ -85,10 +85,8 @@ def microscope_transfer(
     """
     ratio = np.clip(np.hypot(fy, fx) / np.float32(cutoff), 0, 1)
     lens = (np.arccos(ratio) - ratio * np.sqrt(1 - ratio * ratio)) * np.float32(2 / np.pi)
-    transfer: FloatArray = (
-        lens * _gaussian(gaussian_px, fy) * _gaussian(gaussian_px, fx) * np.sinc(fy) * np.sinc(fx)
-    )
-    return transfer
+    pixel = np.sinc(fy) * np.sinc(fx)
+    return np.asarray(lens * _gaussian(gaussian_px, fy) * _gaussian(gaussian_px, fx) * pixel, np.float32)
 
 
 class Canvas:
@@ -190,7 +188,8 @@ def blurred_window(image: FloatArray, blur: Blur) -> FloatArray:
     spectrum *= blur.transfer(*frequencies(size))
     result: FloatArray = scipy.fft.irfft2(spectrum, s=size, workers=WORKERS)
     edge = _MARGIN_PX
-    return result[edge : image.shape[0] - edge, edge : image.shape[1] - edge] + mean
+    inner: FloatArray = result[edge : image.shape[0] - edge, edge : image.shape[1] - edge] + mean
+    return inner
 
 
 def _fade(count: int) -> FloatArray:
@@ -202,7 +201,8 @@ def _fade(count: int) -> FloatArray:
 
 
 def _phase(frequency: FloatArray, shift_px: float) -> NDArray[np.complex64]:
-    return np.exp(-2j * np.pi * shift_px * frequency.astype(np.float64)).astype(np.complex64)
+    turn = -2 * np.pi * shift_px * frequency.astype(np.float64)
+    return np.asarray(np.cos(turn) + 1j * np.sin(turn), np.complex64)
 
 
 def _resized(spectrum: AnyArray, shape: Shape) -> NDArray[np.complex64]:

@@ -78,9 +78,9 @@ class Sender:
     def wait_for_receiver(self, timeout_s: float) -> bool:
         """Wait until somebody subscribes (pub) or can be pushed to; tell whether it happened."""
         if self._pattern == "push":
-            return bool(self._socket.poll(timeout_s * 1000, zmq.POLLOUT))
+            return bool(self._socket.poll(round(timeout_s * 1000), zmq.POLLOUT))
         end = time.monotonic() + timeout_s
-        while self._socket.poll(max(0.0, end - time.monotonic()) * 1000, zmq.POLLIN):
+        while self._socket.poll(max(0, round((end - time.monotonic()) * 1000)), zmq.POLLIN):
             if self._socket.recv().startswith(b"\x01"):
                 return True
         return False
@@ -180,7 +180,7 @@ def publish(
                 pace.wait(item)
                 frames += 1
                 frame = _stamped(item) if restamp else item
-                message = dialect.encode(frame)
+                message: Message = dialect.encode(frame)
                 outgoing = [message] if faults is None else faults.passed(
                     message, acquisition=frame.acquisition, index=frame.index)
             for message in outgoing:
@@ -256,6 +256,7 @@ def _reason(endpoint: str, error: Exception, *, connect: bool) -> str:
     verb = "connect to" if connect else "bind"
     number = getattr(error, "errno", None)
     if number == zmq.EADDRINUSE:
-        return f"cannot bind {endpoint!r}: the port is in use; end the other program or choose another port (0 = a free one)"
+        return (f"cannot bind {endpoint!r}: the port is in use; end the other program or choose another port "
+                "(0 = a free one)")
     text = error.strerror if isinstance(error, zmq.ZMQError) else str(error)
     return f"cannot {verb} {endpoint!r}: {text}; expected an address such as {DEFAULT_ENDPOINT}"

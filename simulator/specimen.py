@@ -38,10 +38,9 @@ def cathode(shape: Shape, *, rng: np.random.Generator, zoom: float = CANVAS_OVER
     ndarray, (M, N) float32
         mu * thickness, from 0; transmission is ``exp(-absorbance)``.
     """
-    grains = sum(
-        weight * band_noise(shape, wavelength_px=length * zoom, rng=rng)
-        for weight, length in ((0.5, 40.0), (0.45, 14.0), (0.35, 6.0))
-    )
+    grains = np.zeros(shape, np.float32)
+    for weight, length in ((0.5, 40.0), (0.45, 14.0), (0.35, 6.0)):
+        grains += np.float32(weight) * band_noise(shape, wavelength_px=length * zoom, rng=rng)
     cracks = veins(shape, wavelength_px=90 * zoom, width=0.035, rng=rng)
     absorbance = _binder(shape, rng=rng, zoom=zoom)
     fields = shape[0] * shape[1] / (zoom**2 * _FIELD_AREA_PX2)
@@ -87,7 +86,8 @@ def anode(shape: Shape, *, rng: np.random.Generator, zoom: float = CANVAS_OVERSA
     sheen = band_noise(shape, wavelength_px=20 * zoom, rng=rng)
     pores = np.clip(band_noise(shape, wavelength_px=24 * zoom, rng=rng) - 1.2, 0, 1)
     reflectance = brightness[flake[..., 0]] * (1 + 0.10 * fine + 0.14 * sheen) * (1 - 0.75 * rim) * (1 - 0.8 * pores)
-    return np.clip(reflectance, 0.05, 1.2).astype(np.float32)
+    result: FloatArray = np.clip(reflectance, 0.05, 1.2).astype(np.float32)
+    return result
 
 
 def _shape(image: FloatArray) -> Shape:
@@ -108,7 +108,8 @@ def _binder(shape: Shape, *, rng: np.random.Generator, zoom: float) -> FloatArra
     fine = band_noise(shape, wavelength_px=8 * zoom, rng=rng)
     strands = veins(shape, wavelength_px=55 * zoom, width=0.10, rng=rng)
     binder = 0.16 + 0.06 * broad + 0.025 * clumps + 0.012 * fine - 0.05 * strands
-    return np.clip(binder, 0.0, None).astype(np.float32)
+    result: FloatArray = np.clip(binder, 0.0, None).astype(np.float32)
+    return result
 
 
 def _add_particle(

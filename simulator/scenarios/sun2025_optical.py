@@ -1,4 +1,4 @@
-"""The optical experiment of Sun et al. (2025), J. Synchrotron Rad.: graphite anode in reflection, one frame a minute."""
+"""The optical experiment of Sun et al. (2025), J. Synchrotron Rad.: graphite in reflection, one frame a minute."""
 
 from __future__ import annotations
 

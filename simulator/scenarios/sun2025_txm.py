@@ -19,7 +19,7 @@ from simulator.plan import (
 from simulator.run import Run, Scene, Shot
 
 NAME = "sun2025_txm"
-SUMMARY = "56 X-ray frames of a battery cathode (Sun 2025): drift of 187 px, motor jitter, 20 % blurred, slow deformation"
+SUMMARY = "56 X-ray frames of a battery cathode (Sun 2025): drift of 187 px, jitter, 20 % blurred, slow deformation"
 
 FRAMES = 56
 PHOTONS = 500.0

@@ -88,8 +88,9 @@ class FrameRow(msgspec.Struct, frozen=True, kw_only=True):
     acquisition: str
     view: str
     kind: Kind
-    exposed_at: float | None = None
-    received_at: float = 0.0
+    exposed_at: str | None = None
+    """UTC, ISO 8601 with microseconds."""
+    received_at: str | None = None
     verdict: Verdict | None = None
     provisional: bool = False
     blur_length_px: float | None = None
@@ -151,8 +152,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Something a person should know; one row of ``alerts.csv``."""
 
     id: int
-    raised_at: float
-    """Unix seconds."""
+    raised_at: str
+    """UTC, ISO 8601 with microseconds."""
     severity: Severity
     rule: str
     """Short stable name, such as ``blurred_frame``."""

@@ -1,0 +1,175 @@
+"""``txm-streamer``: watch a live acquisition, or analyse a recorded one."""
+
+from __future__ import annotations
+
+import datetime
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streamer import console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from streamer.formats import Recording
+    from streamer.settings import Settings
+
+app = console.new_app(
+    "Score the sharpness, follow the drift and the deformation of TXM frames, live or from a recording.")
+
+_SettingsFile = Annotated[Path | None, typer.Option("--settings", metavar="FILE.toml", help="Settings to start from.")]
+_Assignments = Annotated[list[str] | None, typer.Option(
+    "--set", metavar="KEY=VALUE", help="Change one setting, such as blur.tolerance_px=2.5; may be repeated.")]
+_Verbose = Annotated[bool, typer.Option("--verbose", help="Log more.")]
+
+
+@app.command()
+def run(
+    connect: Annotated[str | None, typer.Option(
+        metavar="ENDPOINT", help="Address of the sender of frames (setting frames.endpoint).")] = None,
+    session: Annotated[Path | None, typer.Option(
+        metavar="DIR", help="Where the session goes; sessions/<UTC time> by default.")] = None,
+    settings: _SettingsFile = None,
+    assignments: _Assignments = None,
+    once: Annotated[bool, typer.Option(
+        "--once", help="End when the sender closes its acquisition, instead of waiting for the next.")] = False,
+    verbose: _Verbose = False,
+) -> None:
+    """Watch a live acquisition until Ctrl-C or SIGTERM.
+
+    Frames are taken from a ZeroMQ sender, analysed as they come, written to the session's journal and
+    published for dashboards. At the end everything received is finished and the tables are written.
+    """
+    from streamer.service.live import Service  # noqa: PLC0415  (heavy; --help stays quick)
+    from streamer.sources.zeromq import ZeroMQSource  # noqa: PLC0415
+
+    console.start_log(verbose=verbose)
+    chosen = _load(settings, assignments, {} if connect is None else {"frames.endpoint": connect})
+    folder = session or Path("sessions") / datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    source = ZeroMQSource(chosen.frames)
+    try:
+        service = Service(chosen, folder, source)
+    except BaseException:
+        source.close()
+        raise
+
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)   # a second one ends at once; the journal is safe
+        service.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    typer.echo(f"frames from {source.endpoint} ({chosen.frames.pattern}); results on "
+               f"{service.outbox.results_endpoint}, control on {service.outbox.control_endpoint}; "
+               f"session {folder}", err=True)
+    service.run(until_end=once)
+    _report(folder)
+
+
+@app.command()
+def analyse(
+    recording: Annotated[Path, typer.Argument(metavar="INPUT", help="Multi-page TIFF, folder of images, or HDF5.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the session goes.")],
+    flat: Annotated[Path | None, typer.Option(metavar="PATH", help="Flats: a file or a folder.")] = None,
+    dark: Annotated[Path | None, typer.Option(metavar="PATH", help="Darks: a file or a folder.")] = None,
+    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Frames inside an HDF5 file.")] = None,
+    pixel_size_nm: Annotated[float | None, typer.Option(metavar="F", help="Pixel on the sample in nm.")] = None,
+    settings: _SettingsFile = None,
+    assignments: _Assignments = None,
+    verbose: _Verbose = False,
+) -> None:
+    """Run a recording through the pipeline of the live service and leave a session.
+
+    The session holds session.sqlite (the journal), frames.csv, alerts.csv, flow.h5 and summary.json.
+    """
+    from streamer.formats import open_recording  # noqa: PLC0415
+    from streamer.service.offline import analyse as analyse_items  # noqa: PLC0415
+    from streamer.sources.recording import items_of  # noqa: PLC0415
+
+    if verbose:
+        console.start_log(verbose=True)
+    extra: dict[str, Any] = {} if pixel_size_nm is None else {"pixel_size_nm": pixel_size_nm}
+    chosen = _load(settings, assignments, extra)
+    with open_recording(recording, flat=flat, dark=dark, dataset=dataset) as source, _progress() as bar:
+        line = bar.add_task(source.name, total=source.total)
+        analyse_items(items_of(source), chosen, out, name=str(recording), pixel_size_nm=source.pixel_size_nm,
+                      on_progress=lambda: bar.advance(line))
+        _hint(source)
+    _report(out)
+
+
+@app.command()
+def export(
+    session: Annotated[Path, typer.Argument(metavar="SESSION", help="Folder of a session, running or ended.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to; the session by default.")] = None,
+) -> None:
+    """Write the tables and displacement fields of a session from its journal."""
+    from streamer.export import export_session  # noqa: PLC0415
+
+    for path in export_session(session, out):
+        typer.echo(path)
+
+
+@app.command(name="settings")
+def show_settings(settings: _SettingsFile = None, assignments: _Assignments = None) -> None:
+    """Print every setting with unit, default and meaning, as a valid TOML file."""
+    from streamer.settings import to_toml  # noqa: PLC0415
+
+    typer.echo(to_toml(_load(settings, assignments, {})), nl=False)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the console script."""
+    sys.exit(console.run(app, "txm-streamer", arguments))
+
+
+def _load(path: Path | None, assignments: list[str] | None, extra: dict[str, Any]) -> Settings:
+    from streamer.settings import load, update  # noqa: PLC0415
+
+    return update(load(path, assignments or ()), extra)
+
+
+def _progress() -> Progress:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                    console=Console(stderr=True), disable=not sys.stderr.isatty())
+
+
+def _hint(source: Recording) -> None:
+    if source.total == 0:
+        typer.echo(f"{source.path} holds no frames", err=True)
+
+
+def _report(folder: Path) -> None:
+    """Say in three lines what came out."""
+    from streamer.export import summary  # noqa: PLC0415
+    from streamer.journal import Journal  # noqa: PLC0415
+
+    with Journal(folder) as journal:
+        facts = summary(journal)
+    accounting, counts, timing = facts["accounting"], facts["counts"], facts["timing"]
+    verdicts = ", ".join(f"{count} {name}" for name, count in counts["verdicts"].items()) or "no verdicts"
+    trouble = ", ".join(f"{accounting[name]['count']} {name.replace('_', ' ')}" for name in (
+        "missing", "duplicate", "out_of_order", "malformed", "refused", "dropped", "restarts")
+        if accounting[name]["count"])
+    typer.echo(f"{accounting['received']} frames received, {accounting['measured']} measured: {verdicts}"
+               + (f"; {trouble}" if trouble else ""))
+    if timing.get("frames_per_s"):
+        typer.echo(f"{timing['frames_per_s']:.1f} frames/s over {timing['elapsed_s']:.1f} s")
+    typer.echo(f"session: {folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Where the heavy part of the analysis runs: in this thread, in several, or on a cluster."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from streamer.errors import SettingsError
+from streamer.settings import EngineSettings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class InlineExecutor(Executor):
+    """Runs what is submitted at once, in the calling thread."""
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `function` and return its finished future."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001  (handed to whoever asks for the result)
+            future.set_exception(error)
+        return future
+
+
+def worker_count(settings: EngineSettings) -> int:
+    """Return how many frames are measured at the same time."""
+    return 1 if settings.kind == "inline" else settings.workers or os.cpu_count() or 1
+
+
+def open_engine(settings: EngineSettings) -> Executor:
+    """Start the engine that the settings ask for; close it with ``shutdown``.
+
+    Raises
+    ------
+    SettingsError
+        If Dask is asked for and not installed.
+    """
+    if settings.kind == "inline":
+        return InlineExecutor()
+    if settings.kind == "threads":
+        return ThreadPoolExecutor(worker_count(settings), thread_name_prefix="measure")
+    try:
+        distributed = importlib.import_module("distributed")
+    except ImportError as error:
+        raise SettingsError("setting engine.kind = 'dask' needs Dask, which is not installed; "
+                            "install txm-live[cluster] or choose 'threads'") from error
+    client = distributed.Client(n_workers=worker_count(settings), threads_per_worker=1)
+    executor: Executor = client.get_executor(pure=False)
+    return executor

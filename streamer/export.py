@@ -1,0 +1,164 @@
+"""Files derived from the journal: ``frames.csv``, ``alerts.csv``, ``flow.h5``, ``summary.json``.
+
+Each is written beside its place and moved there when whole, so a full disk leaves the old file as it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import platform
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import msgspec
+import numpy as np
+
+from streamer.clock import utc_text
+from streamer.errors import SessionError
+from streamer.journal import Journal
+from streamer.records import Accounting, Alert, FrameRow
+
+_LIBRARIES = ("numpy", "scipy", "scikit-image", "opencv-python-headless", "pyzmq", "h5py", "tifffile", "msgspec")
+
+
+def export_session(folder: Path, out: Path | None = None) -> list[Path]:
+    """Write every derived file of a session.
+
+    Parameters
+    ----------
+    folder : Path
+        The session; it may still be written to by a streamer.
+    out : Path, optional
+        Where to; the session's own folder by default.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    SessionError
+        If there is no session, or a file cannot be written.
+    """
+    out = out or folder
+    writers: dict[str, Callable[[Journal, Path], None]] = {
+        "frames.csv": write_frames, "alerts.csv": write_alerts, "flow.h5": write_flow, "summary.json": write_summary}
+    written = []
+    with Journal(folder) as journal:
+        journal.snapshot()
+        for name, write in writers.items():
+            _replace(out / name, lambda path, write=write: write(journal, path))   # type: ignore[misc]
+            written.append(out / name)
+        journal.release()
+    return written
+
+
+def write_frames(journal: Journal, path: Path) -> None:
+    """Write one line per frame, in order of arrival."""
+    _write_table(path, FrameRow, (row for _, row in journal.rows()))
+
+
+def write_alerts(journal: Journal, path: Path) -> None:
+    """Write one line per alert."""
+    _write_table(path, Alert, (alert for _, alert in journal.alerts()))
+
+
+def write_flow(journal: Journal, path: Path) -> None:
+    """Write the displacement fields; fields of an equal grid share it at the top of the file."""
+    first_acquisition: str | None = None
+    with h5py.File(path, "w") as file:
+        frames = file.create_group("frames")
+        for flow in journal.flows():
+            first_acquisition = flow.acquisition if first_acquisition is None else first_acquisition
+            suffix = "" if flow.acquisition == first_acquisition else "@" + flow.acquisition.replace("/", "_")
+            group = frames.create_group(f"{flow.index:06d}{suffix}")
+            for name in ("displacement_px", "valid", "sigma_px"):
+                group[name] = getattr(flow, name)
+            for name in ("reference_index", "drift_y_px", "drift_x_px", "acquisition", "view"):
+                group.attrs[name] = getattr(flow, name)
+            for name in ("grid_y_px", "grid_x_px"):
+                grid = getattr(flow, name)
+                if name not in file:
+                    file[name] = grid
+                elif not np.array_equal(file[name][()], grid):
+                    group[name] = grid
+
+
+def write_summary(journal: Journal, path: Path) -> None:
+    """Write counts, reference, settings, versions, timing and accounting."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(summary(journal)), indent=2) + b"\n")
+
+
+def summary(journal: Journal) -> dict[str, Any]:
+    """Summarise a session as plain data."""
+    kinds: Counter[str] = Counter()
+    verdicts: Counter[str] = Counter()
+    references: dict[str, int] = {}
+    with_problems = 0
+    for _, row in journal.rows():
+        kinds[row.kind] += 1
+        with_problems += bool(row.problems)
+        if row.verdict is not None:
+            verdicts[row.verdict] += 1
+        if row.reference_index is not None:
+            references.setdefault(row.view, row.reference_index)
+    meta = journal.meta()
+    revision, toml = journal.settings()
+    return {
+        "session": meta.get("session", journal.folder.name),
+        "input": meta.get("input"),
+        "started_at": utc_text(meta.get("started_at")),
+        "ended_at": utc_text(meta.get("ended_at")),
+        "counts": {"rows": sum(kinds.values()), "kinds": dict(kinds), "verdicts": dict(verdicts),
+                   "with_problems": with_problems, "alerts": sum(1 for _ in journal.alerts())},
+        "reference": references,
+        "pixel_size_nm": meta.get("pixel_size_nm"),
+        "accounting": meta.get("accounting", msgspec.to_builtins(Accounting())),
+        "accounting_by_acquisition": meta.get("accounting_by_acquisition", {}),
+        "timing": meta.get("timing", {}),
+        "settings": tomllib.loads(toml),
+        "settings_revision": revision,
+        "versions": {"txm-live": meta.get("version"), "python": platform.python_version(),
+                     **{name: _version(name) for name in _LIBRARIES}},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:   # such as opencv-python in place of the headless build
+        return "not installed"
+
+
+def _write_table(path: Path, record: type[FrameRow] | type[Alert], rows: Iterable[FrameRow | Alert]) -> None:
+    names = record.__struct_fields__
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell: empty for "not available", 1 or 0 for a bool."""
+    if value is None:
+        return ""
+    return int(value) if isinstance(value, bool) else value
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Write `path` through a neighbour that takes its place when it is whole."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(part)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise SessionError(f"cannot write {path}: {error.strerror or error}; the file of before is untouched"
+                           ) from error

@@ -1,0 +1,275 @@
+"""``session.sqlite``: the journal of a session, its one source of truth.
+
+SQLite in write-ahead mode: a committed row survives the death of the process at any moment, and readers
+(history for a late dashboard, export) never wait for the writer. One object is used by one thread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import msgspec
+import numpy as np
+
+from streamer import __version__
+from streamer.errors import SessionError
+from streamer.records import Accounting, Alert, Command, Event, FlowResult, FrameRow
+
+FILE_NAME = "session.sqlite"
+SCHEMA = 1
+"""Raised when a program of before could no longer read the file."""
+
+_FRAME_COLUMNS = FrameRow.__struct_fields__
+_ALERT_COLUMNS = Alert.__struct_fields__
+_EVENT_COLUMNS = Event.__struct_fields__
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+_TABLES = f"""
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS frames ({_quoted(_FRAME_COLUMNS)}, sequence INTEGER NOT NULL, arrival INTEGER NOT NULL,
+    PRIMARY KEY (acquisition, "index"));
+CREATE INDEX IF NOT EXISTS frames_by_sequence ON frames (sequence);
+CREATE TABLE IF NOT EXISTS alerts ({_quoted(_ALERT_COLUMNS)}, sequence INTEGER NOT NULL, PRIMARY KEY (id));
+CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, {_quoted(_EVENT_COLUMNS)});
+CREATE TABLE IF NOT EXISTS flows (acquisition TEXT, "index" INTEGER, view TEXT, reference_index INTEGER,
+    drift_y_px REAL, drift_x_px REAL, rows INTEGER, columns INTEGER, grid_y_px BLOB, grid_x_px BLOB,
+    displacement_px BLOB, valid BLOB, sigma_px BLOB, flow_median_px REAL, flow_p95_px REAL, elapsed_ms REAL,
+    PRIMARY KEY (acquisition, "index"));
+CREATE TABLE IF NOT EXISTS settings (revision INTEGER PRIMARY KEY, at REAL, who TEXT, toml TEXT);
+CREATE TABLE IF NOT EXISTS commands (number INTEGER PRIMARY KEY, at REAL, op TEXT, arguments TEXT, outcome TEXT);
+"""  # (identifiers come from our own records)
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """What is written together, in one transaction."""
+
+    rows: list[tuple[int, FrameRow]] = []
+    """With the sequence number under which each row is published."""
+    alerts: list[tuple[int, Alert]] = []
+    events: list[Event] = []
+    flows: list[FlowResult] = []
+    commands: list[tuple[Command, str]] = []
+    """With what came of each."""
+    settings: list[tuple[int, str, str]] = []
+    """Revision, TOML text, who changed them."""
+    accounting: Accounting | None = None
+    accounting_by_acquisition: dict[str, Accounting] | None = None
+
+
+class Journal:
+    """The journal of one session.
+
+    Parameters
+    ----------
+    folder : Path
+        The session.
+    create : bool
+        Begin a new session here and keep others from writing to it; otherwise open it for reading.
+
+    Raises
+    ------
+    SessionError
+        If there is no session to read, one to be overwritten, one written by a newer version, or another
+        streamer at work on it.
+    """
+
+    def __init__(self, folder: Path, *, create: bool = False) -> None:
+        self.folder = folder
+        self._lock: BinaryIO | None = None
+        self._db = self._create() if create else self._open()
+
+    @property
+    def path(self) -> Path:
+        """The file of the journal."""
+        return self.folder / FILE_NAME
+
+    def write(self, batch: Batch) -> None:
+        """Commit a batch, all of it or nothing.
+
+        Raises
+        ------
+        SessionError
+            If the disk is full or gone; the journal stays as it was and can be written again.
+        """
+        try:
+            with self._db:
+                self._write(batch)
+        except sqlite3.Error as error:
+            raise SessionError(f"journal {self.path}: {error}; free some disk space or mount it again, "
+                               "results are kept in memory meanwhile") from error
+
+    def _write(self, batch: Batch) -> None:
+        db = self._db
+        arrival = f"COALESCE((SELECT arrival FROM frames WHERE acquisition = ? AND \"index\" = ?), ?)"  # noqa: F541
+        db.executemany(
+            f"INSERT OR REPLACE INTO frames VALUES ({_marks(_FRAME_COLUMNS)}, ?, {arrival})",  # noqa: S608
+            ((*msgspec.structs.astuple(row), sequence, row.acquisition, row.index, sequence)
+             for sequence, row in batch.rows))
+        db.executemany(f"INSERT OR REPLACE INTO alerts VALUES ({_marks(_ALERT_COLUMNS)}, ?)",  # noqa: S608
+                       ((*msgspec.structs.astuple(alert), sequence) for sequence, alert in batch.alerts))
+        db.executemany(f"INSERT INTO events VALUES (NULL, {_marks(_EVENT_COLUMNS)})",  # noqa: S608
+                       (msgspec.structs.astuple(event) for event in batch.events))
+        db.executemany(f"INSERT OR REPLACE INTO flows VALUES ({', '.join('?' * 16)})",  # noqa: S608
+                       map(_pack_flow, batch.flows))
+        db.executemany("INSERT INTO commands VALUES (NULL, ?, ?, ?, ?)",
+                       ((time.time(), command.op, msgspec.json.encode(command.arguments).decode(), outcome)
+                        for command, outcome in batch.commands))
+        db.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?, ?, ?)",
+                       ((revision, time.time(), who, toml) for revision, toml, who in batch.settings))
+        if batch.accounting is not None:
+            self._put("accounting", batch.accounting)
+        if batch.accounting_by_acquisition is not None:
+            self._put("accounting_by_acquisition", batch.accounting_by_acquisition)
+
+    def write_meta(self, **values: Any) -> None:
+        """Record facts of the session (JSON-encodable) by name."""
+        with self._db:
+            for key, value in values.items():
+                self._put(key, value)
+
+    def _put(self, key: str, value: Any) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, msgspec.json.encode(value).decode()))
+
+    def meta(self) -> dict[str, Any]:
+        """Return all facts of the session."""
+        return {key: msgspec.json.decode(value) for key, value in self._db.execute("SELECT key, value FROM meta")}
+
+    def settings(self) -> tuple[int, str]:
+        """Return the newest settings: their revision and their TOML text."""
+        row = self._db.execute("SELECT revision, toml FROM settings ORDER BY revision DESC LIMIT 1").fetchone()
+        return row or (0, "")
+
+    def rows(self, *, since: int = 0) -> Iterator[tuple[int, FrameRow]]:
+        """Yield the rows published after a sequence number, in order of arrival, with their sequence numbers."""
+        query = (f"SELECT sequence, {_quoted(_FRAME_COLUMNS)} FROM frames "  # noqa: S608
+                 "WHERE sequence > ? ORDER BY arrival")
+        for sequence, *values in self._db.execute(query, (since,)):
+            yield sequence, _row(values)
+
+    def alerts(self) -> Iterator[tuple[int, Alert]]:
+        """Yield all alerts with their sequence numbers."""
+        query = f"SELECT sequence, {_quoted(_ALERT_COLUMNS)} FROM alerts ORDER BY id"  # noqa: S608
+        for sequence, *values in self._db.execute(query):
+            yield sequence, Alert(**dict(zip(_ALERT_COLUMNS, values, strict=True)))
+
+    def events(self) -> Iterator[Event]:
+        """Yield what happened to the stream, in order."""
+        query = f"SELECT {_quoted(_EVENT_COLUMNS)} FROM events ORDER BY number"  # noqa: S608
+        for values in self._db.execute(query):
+            yield Event(**dict(zip(_EVENT_COLUMNS, values, strict=True)))
+
+    def flows(self) -> Iterator[FlowResult]:
+        """Yield the displacement fields one by one, in order of acquisition and index."""
+        for values in self._db.execute('SELECT * FROM flows ORDER BY acquisition, "index"'):
+            yield _unpack_flow(values)
+
+    def snapshot(self) -> Self:
+        """Fix what this reader sees, so that several queries belong to one moment; ends with `release`."""
+        self._db.execute("BEGIN")
+        return self
+
+    def release(self) -> None:
+        """End a `snapshot`."""
+        self._db.rollback()
+
+    def close(self) -> None:
+        """Close the file and let others write to the session."""
+        self._db.close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _create(self) -> sqlite3.Connection:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / ".lock").open("wb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock = None
+            raise SessionError(f"session {self.folder} is being written by another streamer; "
+                               "give this one another --session") from error
+        except OSError as error:
+            raise SessionError(f"session {self.folder} cannot be written: {error.strerror or error}; "
+                               "choose another folder") from error
+        if self.path.exists() and self.path.stat().st_size:
+            self._lock.close()
+            raise SessionError(f"{self.folder} already holds a session; choose another folder, "
+                               "so that nothing measured is overwritten")
+        try:
+            db = sqlite3.connect(self.path, isolation_level="IMMEDIATE", check_same_thread=False)
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            db.executescript(_TABLES)
+        except sqlite3.Error as error:
+            raise SessionError(f"journal {self.path} cannot be created: {error}") from error
+        self._db = db
+        self.write_meta(schema=SCHEMA, version=__version__, started_at=time.time())
+        return db
+
+    def _open(self) -> sqlite3.Connection:
+        if not self.path.is_file():
+            raise SessionError(f"{self.folder} holds no session ({FILE_NAME} is missing); check the path")
+        # Read-only, but with access to the write-ahead files, which a reader of a live session needs.
+        mode = "ro" if not os.access(self.folder, os.W_OK) else "rw"
+        try:
+            db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False)
+            db.execute("PRAGMA query_only = 1")
+            schema = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+        except sqlite3.Error as error:
+            raise SessionError(f"journal {self.path} cannot be read: {error}") from error
+        if schema is None or int(schema[0]) > SCHEMA:
+            db.close()
+            raise SessionError(f"journal {self.path} has schema {schema and schema[0]}, this version reads up to "
+                               f"{SCHEMA}; use a newer txm-live")
+        return db
+
+
+def _marks(columns: Sequence[str]) -> str:
+    return ", ".join("?" * len(columns))
+
+
+def _row(values: Sequence[Any]) -> FrameRow:
+    fields = dict(zip(_FRAME_COLUMNS, values, strict=True))
+    return FrameRow(**(fields | {"provisional": bool(fields["provisional"])}))
+
+
+def _pack_flow(flow: FlowResult) -> tuple[Any, ...]:
+    return (flow.acquisition, flow.index, flow.view, flow.reference_index, flow.drift_y_px, flow.drift_x_px,
+            *flow.valid.shape, _bytes(flow.grid_y_px), _bytes(flow.grid_x_px), _bytes(flow.displacement_px),
+            np.packbits(flow.valid).tobytes(), _bytes(flow.sigma_px), flow.flow_median_px, flow.flow_p95_px,
+            flow.elapsed_ms)
+
+
+def _bytes(array: np.ndarray[Any, Any]) -> bytes:
+    return np.ascontiguousarray(array, "<f4").tobytes()
+
+
+def _unpack_flow(values: Sequence[Any]) -> FlowResult:
+    (acquisition, index, view, reference, drift_y, drift_x, rows, columns, grid_y, grid_x, displacement, valid,
+     sigma, median, p95, elapsed) = values
+    bits = np.unpackbits(np.frombuffer(valid, np.uint8), count=rows * columns)
+    return FlowResult(
+        acquisition=acquisition, index=index, view=view, reference_index=reference, drift_y_px=drift_y,
+        drift_x_px=drift_x, grid_y_px=np.frombuffer(grid_y, "<f4"), grid_x_px=np.frombuffer(grid_x, "<f4"),
+        displacement_px=np.frombuffer(displacement, "<f4").reshape(2, rows, columns),
+        valid=bits.astype(bool).reshape(rows, columns), sigma_px=np.frombuffer(sigma, "<f4").reshape(rows, columns),
+        flow_median_px=median, flow_p95_px=p95, elapsed_ms=elapsed)

@@ -1,0 +1,282 @@
+"""The way of a frame through the estimators: the one place that knows the order.
+
+``begin`` (in order, cheap) takes flats and darks in and gives a projection the context it needs;
+``measure`` (pure, heavy, anywhere) corrects, takes the spectrum and registers;
+``finish`` (in order, cheap) brings in what is remembered of earlier frames and makes the row.
+
+A frame is measured ahead of its turn against the reference of that moment. If the reference changed before its
+turn came, `finish` registers it again: results depend on the order of the frames alone, never on timing, workers
+or cores, so live and offline give the same numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from streamer.clock import utc_text
+from streamer.errors import CommandError, FrameError
+from streamer.imaging import correction as correcting
+from streamer.imaging import spectrum
+from streamer.imaging.registration import Registration
+from streamer.records import FloatArray, Frame, FrameRow
+from streamer.settings import Settings
+from streamer.tracking import drift
+from streamer.tracking.calibration import Calibration
+from streamer.tracking.deformation import Deformation, FlowTask
+from streamer.tracking.drift import Drift, DriftResult
+from streamer.tracking.exposure import Exposure
+from streamer.tracking.sharpness import Sharpness, SharpnessResult
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, int]
+"""A frame: acquisition and index."""
+
+DEFAULT_VIEW = "main"
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Context:
+    """All that measuring a projection may depend on; immutable."""
+
+    correction: correcting.Correction
+    target: drift.Target
+    settings: Settings
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Job:
+    """A frame on its way, with the context it was given."""
+
+    frame: Frame
+    context: Context | None
+    """None for what needs no measuring: flats, darks and refused frames."""
+    problem: str = ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Measurement:
+    """What can be said of a projection alone."""
+
+    image: FloatArray
+    """(M, N) corrected."""
+    level: correcting.Level
+    power: spectrum.PolarPower
+    registration: Registration
+    target_version: int
+    elapsed_ms: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Outcome:
+    """What became of a frame, and what it changed about earlier ones."""
+
+    row: FrameRow
+    refused: bool = False
+    revisions: tuple[tuple[Key, dict[str, Any]], ...] = ()
+    """Columns of earlier rows that have new values."""
+    image: FloatArray | None = None
+    flow: FlowTask | None = None
+    lost: bool = False
+    jump_px: float | None = None
+    elapsed_ms: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def measure(job: Job) -> Measurement | FrameError | None:
+    """Measure a projection; pure, so it may run in any thread or process and in any order.
+
+    Returns
+    -------
+    Measurement, FrameError or None
+        The error, returned and not raised, for a frame that cannot be measured; None when there is nothing to
+        measure.
+    """
+    if job.context is None:
+        return None
+    try:
+        return _measure(job.frame, job.context)
+    except FrameError as error:
+        return error
+    except Exception as error:  # one broken frame must not end a beamtime
+        log.exception("frame %d of %r could not be measured", job.frame.index, job.frame.acquisition)
+        return FrameError(f"internal error while measuring: {type(error).__name__}: {error}; "
+                          "please report it with the log")
+
+
+def _measure(frame: Frame, context: Context) -> Measurement:
+    elapsed: dict[str, float] = {}
+    clock = _Clock(elapsed)
+    level = correcting.level(frame.pixels, context.correction)
+    image = correcting.correct(frame.pixels, context.correction,
+                               zinger_sigma=context.settings.calibration.zinger_sigma)
+    clock.lap("correct")
+    power = spectrum.polar_power(image)
+    clock.lap("spectrum")
+    registration = _register(image, context.correction, context.target, context.settings)
+    clock.lap("register")
+    return Measurement(image, level, power, registration, context.target.version, elapsed)
+
+
+def _register(
+    image: FloatArray, correction: correcting.Correction, target: drift.Target, settings: Settings
+) -> Registration:
+    return drift.measure(image, target, settings=settings.drift, weight=correction.weight)
+
+
+class Pipeline:
+    """The estimators of one session and the order in which a frame passes them.
+
+    Parameters
+    ----------
+    settings : Settings
+        Thresholds may be changed later with `configure`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._calibration = Calibration(settings.calibration)
+        self._exposure = Exposure(settings.calibration)
+        self._sharpness = Sharpness(settings.blur)
+        self._drift = Drift(settings.drift)
+        self._deformation = Deformation(settings.flow)
+        self._formats: dict[str, tuple[tuple[int, ...], np.dtype[Any], str]] = {}
+        self._newest: dict[str, tuple[Key, FloatArray]] = {}
+
+    def begin(self, frame: Frame) -> Job:
+        """Take a frame in, in order of arrival: flats and darks at once, projections with their context."""
+        if frame.kind != "projection":
+            return Job(frame, None, self._calibration.add(frame))
+        view, problem = self._assign(frame)
+        if problem:
+            return Job(frame, None, problem)
+        frame = msgspec.structs.replace(frame, view=view)
+        context = Context(self._calibration.correction(frame.pixels.shape), self._drift.target(view), self._settings)
+        return Job(frame, context)
+
+    def finish(self, job: Job, measurement: Measurement | FrameError | None) -> Outcome:
+        """Bring a measured frame together with what came before it; in order of arrival."""
+        frame = job.frame
+        if isinstance(measurement, Measurement) and job.context is not None:
+            return self._track(frame, measurement, job.context)
+        row = FrameRow(index=frame.index, acquisition=frame.acquisition, view=frame.view or DEFAULT_VIEW,
+                       kind=frame.kind, exposed_at=utc_text(frame.exposed_at), received_at=utc_text(frame.received_at),
+                       recollects=frame.recollects, problems=job.problem)
+        if isinstance(measurement, FrameError):
+            row = msgspec.structs.replace(row, problems=str(measurement))
+        return Outcome(row, refused=bool(row.problems) and frame.kind == "projection")
+
+    def _assign(self, frame: Frame) -> tuple[str, str]:
+        """Return the view of a projection, and why it does not fit into it.
+
+        A view keeps the shape and type of its first frame. A new acquisition may bring another: it gets a view of
+        its own, while a stray frame in the middle of an acquisition is refused.
+        """
+        view = frame.view or DEFAULT_VIEW
+        shape, dtype = frame.pixels.shape, frame.pixels.dtype
+        known = self._formats.setdefault(view, (shape, dtype, frame.acquisition))
+        if known[:2] == (shape, dtype):
+            return view, ""
+        if known[2] == frame.acquisition:
+            return view, (f"refused: {_describe(shape, dtype)}, but view {view!r} began with "
+                          f"{_describe(*known[:2])}; start a new acquisition to change the format")
+        return self._assign(msgspec.structs.replace(frame, view=f"{view} {_describe(shape, dtype)}"))
+
+    def _track(self, frame: Frame, measurement: Measurement, context: Context) -> Outcome:
+        elapsed = dict(measurement.elapsed_ms)
+        clock = _Clock(elapsed)
+        view, key = frame.view, (frame.acquisition, frame.index)
+        registration = measurement.registration
+        target = self._drift.target(view)
+        if target.version != measurement.target_version:   # the reference changed while this frame was measured
+            registration = _register(measurement.image, context.correction, target, self._settings)
+        clock.lap("register_again")
+        problem = self._exposure.judge(view, measurement.level, measurement.power)
+        sharp = self._sharpness.update(view, key, measurement.power, usable=not problem,
+                                       drift_px=_shift(registration))
+        verdict = "bad" if problem else sharp.verdict
+        moved = self._drift.update(view, key, measurement.image, registration, verdict=verdict,
+                                   weight=context.correction.weight)
+        row = FrameRow(
+            index=frame.index, acquisition=frame.acquisition, view=view, kind=frame.kind,
+            exposed_at=utc_text(frame.exposed_at), received_at=utc_text(frame.received_at), recollects=frame.recollects,
+            **(_blur_columns(sharp) | _drift_columns(moved) | {"verdict": verdict}),
+            problems="; ".join(filter(None, (problem, *sharp.problems, *moved.problems))))
+        revisions = [(changed, _blur_columns(result)) for changed, result in sharp.revisions]
+        revisions += [(changed, _drift_columns(result)) for changed, result in moved.revisions]
+        task = self._flow_task(row, measurement.image, context)
+        self._newest[view] = key, measurement.image
+        clock.lap("track")
+        return Outcome(row, revisions=tuple(revisions), image=measurement.image, flow=task, lost=moved.lost,
+                       jump_px=moved.jump_px, elapsed_ms=elapsed)
+
+    def _flow_task(self, row: FrameRow, image: FloatArray, context: Context) -> FlowTask | None:
+        if not self._settings.flow.enabled or row.verdict is None:
+            return None
+        position = None if row.drift_y_px is None or row.drift_x_px is None else (row.drift_y_px, row.drift_x_px)
+        return self._deformation.admit(row.view, (row.acquisition, row.index), image, drift_px=position,
+                                       verdict=row.verdict, weight=context.correction.weight)
+
+    def configure(self, settings: Settings) -> None:
+        """Put new thresholds in force, from the next frame on."""
+        self._settings = settings
+        self._exposure.configure(settings.calibration)
+        self._sharpness.configure(settings.blur)
+        self._deformation.settings = settings.flow
+
+    def set_reference(self, view: str) -> int:
+        """Make the newest usable frame of a view the reference of drift and flow; return its index.
+
+        Raises
+        ------
+        CommandError
+            If the view is not known.
+        """
+        if view not in self._newest:
+            known = ", ".join(map(repr, self._newest)) or "none yet"
+            raise CommandError(f"no frame of view {view!r} to take as reference; known views: {known}")
+        key, image = self._newest[view]
+        self._drift.rebase(view, key)
+        self._deformation.set_reference(view, key, image, drift_px=(0.0, 0.0))
+        return key[1]
+
+
+class _Clock:
+    """Writes down how long each stage took."""
+
+    def __init__(self, elapsed_ms: dict[str, float]) -> None:
+        self._elapsed_ms = elapsed_ms
+        self._since = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._elapsed_ms[stage] = 1e3 * (now - self._since)
+        self._since = now
+
+
+def _describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    return f"{' x '.join(map(str, shape))} {dtype.name}"
+
+
+def _shift(registration: Registration) -> tuple[float, float] | None:
+    return None if registration.problem else (registration.dy, registration.dx)
+
+
+def _columns(result: object, names: tuple[str, ...]) -> dict[str, Any]:
+    """Take columns of a row from a tracker's result, as plain numbers."""
+    values = {name: getattr(result, name) for name in names}
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+
+
+def _blur_columns(result: SharpnessResult) -> dict[str, Any]:
+    return _columns(result, ("verdict", "provisional", "blur_length_px", "blur_length_sigma_px", "blur_angle_deg",
+                             "blur_score", "blur_limit_px"))
+
+
+def _drift_columns(result: DriftResult) -> dict[str, Any]:
+    return _columns(result, ("drift_y_px", "drift_x_px", "drift_sigma_px", "rotation_deg", "trend_y_px", "trend_x_px",
+                             "jitter_y_px", "jitter_x_px", "registration_quality", "reference_index"))

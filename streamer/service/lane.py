@@ -1,0 +1,80 @@
+"""The second lane: optical flow of the newest frame, in a thread of its own; it may skip frames and says so."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from streamer.errors import TxmError
+from streamer.pipeline import Key
+from streamer.records import FlowResult
+from streamer.tracking.deformation import FlowTask, solve
+
+log = logging.getLogger(__name__)
+
+
+class FlowDone(NamedTuple):
+    """A frame whose displacement field was computed, or could not be."""
+
+    key: Key
+    result: FlowResult | None
+    problems: tuple[str, ...]
+
+
+def compute(task: FlowTask) -> FlowDone:
+    """Compute the field of one frame; never raises."""
+    try:
+        result, problems = solve(task)
+    except TxmError as error:
+        return FlowDone(task.key, None, (f"flow: {error}",))
+    except Exception as error:  # one broken field must not end a beamtime
+        log.exception("flow of frame %d of %r failed", task.key[1], task.key[0])
+        return FlowDone(task.key, None, (f"flow: internal error: {error}; please report it",))
+    return FlowDone(task.key, result, problems)
+
+
+class FlowLane:
+    """One slot, one thread: whatever waits when a newer frame comes is skipped and counted.
+
+    Parameters
+    ----------
+    on_done : callable
+        Called in the lane's thread with every result.
+    """
+
+    def __init__(self, on_done: Callable[[FlowDone], None]) -> None:
+        self.done = 0
+        self.skipped = 0
+        self._on_done = on_done
+        self._slot: FlowTask | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="flow", daemon=True)
+        self._thread.start()
+
+    def put(self, task: FlowTask) -> None:
+        """Offer the newest frame."""
+        with self._changed:
+            self.skipped += self._slot is not None
+            self._slot = task
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Finish what waits, then end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._slot is not None or self._closed)
+                task, self._slot = self._slot, None
+            if task is None:
+                return
+            finished = compute(task)
+            self.done += finished.result is not None
+            self._on_done(finished)

@@ -1,0 +1,290 @@
+"""The live service: frames from a source, analysed as they come, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from streamer import __version__
+from streamer.engine import open_engine, worker_count
+from streamer.errors import TxmError
+from streamer.export import export_session
+from streamer.journal import Journal
+from streamer.pipeline import Outcome
+from streamer.records import EndOfAcquisition, FloatArray, FlowResult, Frame, Status
+from streamer.service.commands import Commands, Request
+from streamer.service.conveyor import Conveyor
+from streamer.service.inbox import Inbox, Item
+from streamer.service.lane import FlowDone, FlowLane
+from streamer.service.outbox import Outbox
+from streamer.service.recorder import Recorder
+from streamer.service.timing import Rate
+from streamer.settings import Settings, to_toml
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.25
+_RECEIVE_S = 0.2
+_LAST_CALL_S = 1.0
+_LARGEST_IMAGE_SIDE = 1024
+"""Pictures for the screen are binned down to this; what is measured never is."""
+
+
+class Source(Protocol):
+    """Where frames come from."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where this source listens."""
+
+    @property
+    def protocol(self) -> str:
+        """Dialect of the newest message; empty before the first."""
+
+    def receive(self, timeout_s: float) -> Item | None:
+        """Return the next item, or None when none came in time."""
+
+    def close(self) -> None:
+        """Release the source."""
+
+
+class Service:
+    """A session being taken.
+
+    Parameters
+    ----------
+    settings : Settings
+        All settings.
+    folder : Path
+        The session to be made.
+    source : Source
+        Where frames come from; closed at the end.
+
+    Raises
+    ------
+    SessionError, LinkError, SettingsError
+        If the session, an endpoint or the engine cannot be opened.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, source: Source) -> None:
+        self.settings = settings
+        self.folder = folder
+        self._source = source
+        self._stop = threading.Event()
+        self._ended = False
+        self._started = time.monotonic()
+        self._journal = Journal(folder, create=True)
+        try:
+            self._executor = open_engine(settings.engine)
+            self.commands = Commands(self)
+            policy = settings.frames.overload
+            if policy == "auto":
+                policy = "block" if settings.frames.pattern == "pull" else "drop_oldest"
+            self.inbox = Inbox(settings.frames.queue, policy)
+            self.outbox = Outbox(
+                settings.results.endpoint, settings.control.endpoint, folder=folder,
+                handler=lambda command, reply: self.inbox.put_urgent(Request(command, reply)))
+        except TxmError:
+            self._journal.close()
+            raise
+        self.recorder = Recorder(self._journal, publish=self.outbox.publish)
+        self._lane = FlowLane(self.inbox.put_urgent)
+        self.conveyor = Conveyor(settings, self.recorder, self._executor, ahead=worker_count(settings.engine),
+                                 on_flow=self._lane.put, on_image=self._show)
+        self._received = Rate()
+        self._measured = Rate()
+        self._last_frame: float | None = None
+        self._last_image = 0.0
+        self._next_tick = 0.0
+        self._pixel_size_nm = settings.pixel_size_nm or None
+        self._acquisition = ""
+        self.recorder.settings(0, to_toml(settings), who="start")
+        self.recorder.commit()
+        self._journal.write_meta(session=folder.name, input=source.endpoint, pixel_size_nm=self._pixel_size_nm)
+
+    def stop(self) -> None:
+        """Ask the service to finish what it has and end; from any thread or signal handler."""
+        self._stop.set()
+
+    def run(self, *, until_end: bool = False) -> None:
+        """Work until `stop` is called, or, with `until_end`, until the sender closes its acquisitions."""
+        receiver = threading.Thread(target=self._receive, name="receiver", daemon=True)
+        receiver.start()
+        try:
+            while not self._stop.is_set() and not (until_end and self._ended and not len(self.conveyor)):
+                self._turn(_TICK_S)
+                self._tick()
+        finally:
+            self._stop.set()
+            self.inbox.close()
+            receiver.join()
+            self._finish()
+
+    def _turn(self, timeout_s: float) -> bool:
+        """Do one thing: finish a frame if none may be taken, else take what comes; False when idle."""
+        if self.conveyor.full:
+            self._step()
+            return True
+        matter = self.inbox.get(0.0 if len(self.conveyor) else timeout_s)
+        if matter is None:
+            if not len(self.conveyor):
+                return False
+            self._step()
+        elif isinstance(matter, Request):
+            self.conveyor.drain()
+            self.commands.answer(matter)
+        elif isinstance(matter, FlowDone):
+            self._record_flow(matter)
+        else:
+            self._note(matter)
+            self.conveyor.offer(matter)
+        self.recorder.commit()
+        return True
+
+    def _step(self) -> None:
+        self.conveyor.step()
+        self._measured.tick()
+        self.recorder.commit()
+
+    def _note(self, item: Item) -> None:
+        if isinstance(item, EndOfAcquisition):
+            self._ended = True
+            return
+        self._ended = False
+        self._last_frame = item.received_at or time.time()
+        self._acquisition = item.acquisition
+        if isinstance(item, Frame) and item.pixel_size_nm and self._pixel_size_nm is None:
+            self._pixel_size_nm = item.pixel_size_nm
+            self._journal.write_meta(pixel_size_nm=item.pixel_size_nm)
+
+    def _record_flow(self, done: FlowDone) -> None:
+        key, result, problems = done
+        if isinstance(result, FlowResult):
+            self.recorder.flow(result, skipped=self._lane.skipped)
+        if problems:
+            self.recorder.add_problems(key, problems)
+
+    def _show(self, frame: Frame, outcome: Outcome) -> None:
+        """Send the newest picture, not more often than asked for."""
+        now = time.monotonic()
+        if outcome.image is None or now - self._last_image < 1.0 / self.settings.results.image_rate_hz:
+            return
+        self._last_image = now
+        fields, image = picture(outcome.image)
+        self.recorder.announce("image", fields | {
+            "index": outcome.row.index, "acquisition": outcome.row.acquisition, "view": outcome.row.view,
+            "kind": frame.kind, "pixel_size_nm": self._pixel_size_nm}, {"image": image})
+
+    def _receive(self) -> None:
+        """Read the source; when told to stop, still take what has already reached this machine."""
+        last_call = math.inf
+        while time.monotonic() < last_call:
+            if self._stop.is_set():
+                last_call = min(last_call, time.monotonic() + _LAST_CALL_S)
+            try:
+                item = self._source.receive(_RECEIVE_S if last_call == math.inf else 0.0)
+            except TxmError as error:
+                log.error("%s", error)
+                continue
+            if item is not None:
+                self._received.tick()
+                self.inbox.put(item)
+            elif last_call < math.inf:
+                return
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if now < self._next_tick:
+            return
+        self._next_tick = now + _TICK_S
+        status = self.status()
+        self._watch(status)
+        self.conveyor.account()
+        self.recorder.commit()
+        self.outbox.update_status(status)
+
+    def _watch(self, status: Status) -> None:
+        """Follow the lasting conditions that raise alerts."""
+        limits, at = self.settings.alerts, time.time()
+        age_s = status.last_frame_age_s
+        stalled = status.state == "receiving" and age_s is not None and age_s > limits.stalled_s
+        free_gb = status.disk_free_gb
+        low = free_gb is not None and free_gb < limits.disk_free_gb
+        conditions = {
+            "stalled": f"no frame for {age_s:.0f} s in an open acquisition" if stalled and age_s is not None else None,
+            "disk_low": f"{free_gb:.2f} GB left on the disk of {self.folder}" if low else None,
+            "journal": self.recorder.problem or None,
+        }
+        for rule, text in conditions.items():
+            self.conveyor.alert(self.conveyor.alarms.condition(rule, text, at=at))
+
+    def status(self) -> Status:
+        """Say where the streamer stands."""
+        latency = self.conveyor.timing.quantiles("latency") or (None, None)
+        state = "waiting" if self._last_frame is None else "idle" if self._ended else "receiving"
+        return Status(
+            at=time.time(), state="stopping" if self._stop.is_set() else state,   # type: ignore[arg-type]
+            version=__version__, uptime_s=time.monotonic() - self._started, session_dir=str(self.folder.absolute()),
+            frames_endpoint=self._source.endpoint, results_endpoint=self.outbox.results_endpoint,
+            control_endpoint=self.outbox.control_endpoint, protocol=self._source.protocol,
+            acquisition=self._acquisition, views=list(self.conveyor.views),
+            accounting=self.conveyor.ledger.accounting(), queue=len(self.inbox), queue_limit=self.inbox.limit,
+            received_hz=self._received.hz(), measured_hz=self._measured.hz(),
+            latency_median_ms=latency[0], latency_p95_ms=latency[1],
+            flow_done=self._lane.done, flow_skipped=self._lane.skipped,
+            last_frame_age_s=None if self._last_frame is None else max(0.0, time.time() - self._last_frame),
+            pixel_size_nm=self._pixel_size_nm, settings_revision=self.conveyor.settings_revision,
+            blur_tolerance_px=self.settings.blur.tolerance_px,
+            blur_score_threshold=self.settings.blur.score_threshold, disk_free_gb=_disk_free_gb(self.folder),
+            problems=[self.recorder.problem] if self.recorder.problem else [])
+
+    def _finish(self) -> None:
+        """Bring everything that was received to its end, in memory, in the journal and as files."""
+        self._source.close()
+        while self._turn(0.0):
+            pass
+        self._lane.close()
+        while self._turn(0.0):
+            pass
+        self.conveyor.account()
+        self.recorder.commit()
+        self._journal.write_meta(ended_at=time.time(), timing=self.conveyor.timing.summary())
+        self.outbox.update_status(self.status())
+        self.outbox.close()
+        self._executor.shutdown()
+        self._journal.close()
+        export_session(self.folder)
+
+
+def picture(image: FloatArray) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
+    """Pack a frame for the screen: binned to at most 1024 px a side, 16 bit.
+
+    Returns
+    -------
+    fields : dict
+        ``binning`` (1 or n: a pixel stands for n x n), ``offset`` and ``scale`` (value = offset + scale * pixel).
+    image : (M // n, N // n) uint16 array
+    """
+    binning = -(-max(image.shape) // _LARGEST_IMAGE_SIDE)
+    if binning > 1:
+        rows, columns = (max(1, side // binning) for side in image.shape)
+        image = cv2.resize(image[:rows * binning, :columns * binning], (columns, rows), interpolation=cv2.INTER_AREA)
+    low, high = float(image.min()), float(image.max())
+    scale = (high - low) / 65535 or 1.0
+    fields = {"binning": binning, "offset": low, "scale": scale}
+    return fields, ((image - low) * np.float32(1 / scale)).astype(np.uint16)
+
+
+def _disk_free_gb(folder: Path) -> float | None:
+    try:
+        return shutil.disk_usage(folder).free / 1e9
+    except OSError:
+        return None

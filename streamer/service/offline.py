@@ -1,0 +1,114 @@
+"""Recordings through the very same pipeline as the live service, as fast as the machine allows."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from pathlib import Path
+
+from streamer.engine import open_engine, worker_count
+from streamer.export import export_session
+from streamer.journal import Journal
+from streamer.records import EndOfAcquisition, Frame, Refusal
+from streamer.service.conveyor import Conveyor
+from streamer.service.lane import FlowDone, compute
+from streamer.service.recorder import Recorder
+from streamer.settings import Settings, to_toml
+from streamer.tracking.deformation import FlowTask
+
+_COMMIT_EVERY_S = 0.25
+
+
+def analyse(
+    items: Iterable[Frame | Refusal | EndOfAcquisition], settings: Settings, folder: Path, *,
+    name: str = "", pixel_size_nm: float | None = None, on_progress: Callable[[], None] | None = None,
+) -> list[Path]:
+    """Analyse frames that are already there and leave a session.
+
+    Parameters
+    ----------
+    items : iterable
+        Frames in order of acquisition, read one at a time.
+    settings : Settings
+        All settings.
+    folder : Path
+        The session to be made.
+    name : str
+        What is analysed, for the summary.
+    pixel_size_nm : float, optional
+        Size of a pixel on the sample, if the recording tells; a setting goes before it.
+    on_progress : callable, optional
+        Called once for every item.
+
+    Returns
+    -------
+    list of Path
+        The files of the session.
+
+    Raises
+    ------
+    SessionError, SettingsError, RecordingError
+        If the session cannot be written, the engine not be started, or the recording not be read.
+    """
+    with Journal(folder, create=True) as journal:
+        _Run(items, settings, journal, on_progress=on_progress).run(
+            name=name, pixel_size_nm=settings.pixel_size_nm or pixel_size_nm)
+    return export_session(folder)
+
+
+class _Run:
+    def __init__(
+        self, items: Iterable[Frame | Refusal | EndOfAcquisition], settings: Settings, journal: Journal, *,
+        on_progress: Callable[[], None] | None,
+    ) -> None:
+        self._items = items
+        self._journal = journal
+        self._settings = settings
+        self._on_progress = on_progress
+        self._executor = open_engine(settings.engine)
+        self._ahead = worker_count(settings.engine)
+        self._recorder = Recorder(journal)
+        self._flows: deque[Future[FlowDone]] = deque()
+        self._conveyor = Conveyor(settings, self._recorder, self._executor, ahead=self._ahead, on_flow=self._flow)
+        self._committed = time.monotonic()
+
+    def run(self, *, name: str, pixel_size_nm: float | None) -> None:
+        self._recorder.settings(0, to_toml(self._settings), who="start")
+        self._recorder.commit()
+        self._journal.write_meta(session=self._journal.folder.name, input=name, pixel_size_nm=pixel_size_nm)
+        try:
+            for item in self._items:
+                while self._conveyor.full:
+                    self._conveyor.step()
+                self._conveyor.offer(item)
+                self._collect_flows(self._ahead)
+                self._commit()
+                if self._on_progress is not None:
+                    self._on_progress()
+            self._conveyor.drain()
+            self._collect_flows(0)
+        finally:   # what was measured before a recording broke off is kept
+            self._conveyor.account()
+            self._recorder.commit()
+            self._executor.shutdown()
+            self._journal.write_meta(ended_at=time.time(), timing=self._conveyor.timing.summary())
+
+    def _flow(self, task: FlowTask) -> None:
+        self._flows.append(self._executor.submit(compute, task))
+
+    def _collect_flows(self, waiting: int) -> None:
+        """Record finished fields in order, until no more than `waiting` are under way."""
+        while len(self._flows) > waiting or (self._flows and self._flows[0].done()):
+            done = self._flows.popleft().result()
+            if done.result is not None:
+                self._recorder.flow(done.result)
+                self._conveyor.timing.add({"flow": done.result.elapsed_ms}, frames=0)
+            if done.problems:
+                self._recorder.add_problems(done.key, done.problems)
+
+    def _commit(self) -> None:
+        if time.monotonic() - self._committed >= _COMMIT_EVERY_S:
+            self._recorder.commit()
+            self._committed = time.monotonic()

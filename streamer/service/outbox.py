@@ -1,0 +1,191 @@
+"""The thread that owns the sockets to the outside: results out, commands in, heartbeat."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+
+from streamer.errors import LinkError, ProtocolError, SessionError
+from streamer.journal import Journal
+from streamer.records import AnyArray, Command, Status
+from streamer.wire import Buffer, Topic, decode_request, encode_reply, encode_result
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 0.5
+_UNRESPONSIVE_S = 10.0
+_LARGEST_REQUEST = 1 << 20
+_WAITING = 500
+"""Messages kept for a listener that does not listen; it sees the gap and asks for the history."""
+
+Reply = Callable[[bytes], None]
+Handler = Callable[[Command, Reply], None]
+
+
+class Outbox:
+    """Publish results and take commands, in a thread of its own.
+
+    Parameters
+    ----------
+    results, control : str
+        Endpoints to bind.
+    folder : Path
+        The session, for requests of its history.
+    handler : callable
+        Called in this thread with every other command; it answers later, from any one thread, through the
+        given function.
+
+    Raises
+    ------
+    LinkError
+        If an endpoint cannot be bound.
+    """
+
+    def __init__(self, results: str, control: str, *, folder: Path, handler: Handler) -> None:
+        self._folder = folder
+        self._handler = handler
+        self._context = zmq.Context()
+        self._publisher = self._bind(zmq.PUB, results, "results.endpoint")
+        try:
+            self._router = self._bind(zmq.ROUTER, control, "control.endpoint")
+        except LinkError:
+            self._publisher.close(0)
+            self._context.term()
+            raise
+        self.results_endpoint = self._publisher.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.control_endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._inside = self._context.socket(zmq.PULL)
+        self._inside.bind("inproc://outbox")
+        self._entrance = self._context.socket(zmq.PUSH)
+        self._entrance.connect("inproc://outbox")
+        self._entrance_lock = threading.Lock()
+        self._status: tuple[Status, float] | None = None
+        self._status_sequence = 0
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread.start()
+
+    def publish(self, topic: Topic, sequence: int, fields: Any, arrays: Mapping[str, AnyArray]) -> None:
+        """Send a result to whoever listens."""
+        parts = encode_result(topic, fields, session=self._folder.name, sequence=sequence, arrays=arrays)
+        self._send([b"publish", *parts])
+
+    def update_status(self, status: Status) -> None:
+        """Give the heartbeat its content."""
+        self._status = status, time.monotonic()
+
+    def close(self) -> None:
+        """Send what is on its way, a last heartbeat, and close."""
+        self._send([b"close"])
+        self._thread.join()
+        self._entrance.close(0)
+        self._context.term()
+
+    def _bind(self, kind: int, endpoint: str, setting: str) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, 1000)
+        socket.setsockopt(zmq.SNDHWM, _WAITING)
+        if kind == zmq.ROUTER:
+            socket.setsockopt(zmq.MAXMSGSIZE, _LARGEST_REQUEST)
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            socket.close(0)
+            raise LinkError(f"cannot listen on {endpoint} ({setting}): {error.strerror}; "
+                            f"stop the other program or choose another address with --set {setting}=...") from error
+        return socket
+
+    def _send(self, parts: Sequence[Buffer]) -> None:
+        with self._entrance_lock:
+            self._entrance.send_multipart(parts, copy=False)
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._inside, zmq.POLLIN)
+        poller.register(self._router, zmq.POLLIN)
+        next_beat = time.monotonic()
+        alive = True
+        while alive:
+            wait_s = max(0.0, next_beat - time.monotonic())
+            ready = dict(poller.poll(int(1000 * wait_s) + 1))
+            if self._router in ready:
+                self._take_request()
+            if self._inside in ready:
+                alive = self._forward()
+            if time.monotonic() >= next_beat:
+                self._beat()
+                next_beat = time.monotonic() + HEARTBEAT_S
+        self._beat()
+        for socket in (self._inside, self._publisher, self._router):
+            socket.close()
+
+    def _forward(self) -> bool:
+        """Pass on what came from inside; False when it was the wish to close."""
+        kind, *parts = self._inside.recv_multipart(copy=False)
+        if kind.bytes == b"publish":
+            self._publisher.send_multipart(parts, copy=False)
+        elif kind.bytes == b"reply":
+            self._router.send_multipart(parts)
+        return kind.bytes != b"close"
+
+    def _beat(self) -> None:
+        if self._status is None:
+            return
+        status, made_at = self._status
+        silent_s = time.monotonic() - made_at
+        age_s = None if status.last_frame_age_s is None else status.last_frame_age_s + silent_s
+        status = msgspec.structs.replace(status, at=time.time(), last_frame_age_s=age_s)
+        if silent_s > _UNRESPONSIVE_S:
+            text = f"the analysis has not answered for {silent_s:.0f} s"
+            status = msgspec.structs.replace(status, problems=[*status.problems, text])
+        self._status_sequence += 1
+        self._publisher.send_multipart(
+            encode_result("status", status, session=self._folder.name, sequence=self._status_sequence))
+
+    def _take_request(self) -> None:
+        *envelope, data = self._router.recv_multipart()
+
+        def reply(answer: bytes) -> None:
+            self._send([b"reply", *envelope, answer])
+
+        try:
+            command = decode_request(data)
+        except ProtocolError as error:
+            self._router.send_multipart([*envelope, encode_reply(None, error=str(error))])
+            return
+        if command.op == "history":
+            self._router.send_multipart([*envelope, self._history(command)])
+        else:
+            self._handler(command, reply)
+
+    def _history(self, command: Command) -> bytes:
+        since = command.arguments.get("since", 0)
+        if not isinstance(since, int) or since < 0:
+            return encode_reply(command.id, error=f"history since {since!r}: expected a sequence number from 0")
+        try:
+            with Journal(self._folder) as journal:
+                return encode_reply(command.id, result=history(journal, since=since))
+        except SessionError as error:
+            return encode_reply(command.id, error=str(error))
+
+
+def history(journal: Journal, *, since: int = 0) -> dict[str, Any]:
+    """Collect everything after a sequence number, as of one moment."""
+    journal.snapshot()
+    rows = list(journal.rows(since=since))
+    alerts = list(journal.alerts())
+    revision, _ = journal.settings()
+    journal.release()
+    return {
+        "frames": [row for _, row in rows],
+        "alerts": [alert for _, alert in alerts],
+        "sequence": {"frame": max((sequence for sequence, _ in rows), default=since),
+                     "alert": max((sequence for sequence, _ in alerts), default=0)},
+        "settings_revision": revision,
+    }

@@ -17,7 +17,7 @@ BoolColumn = NDArray[np.bool_]
 
 VERDICTS = ("", "sharp", "blurred", "undecided", "bad")
 
-_TEXTS = ("acquisition", "view", "kind", "verdict", "problems")
+_TEXTS = ("acquisition", "view", "kind", "verdict", "problems", "exposed_at", "received_at")
 _WHOLE = frozenset({"index", "psf_group", "reference_index", "recollects", "revision", "settings_revision"})
 _NUMBERS = tuple(name for name in FrameRow.__struct_fields__ if name not in _TEXTS)
 _CHARTED = ("index", "provisional", "blur_length_px", "blur_length_sigma_px", "blur_angle_deg", "blur_limit_px",
@@ -34,6 +34,16 @@ class Key:
     index: int
 
 
+@dataclass(frozen=True, order=True)
+class Start:
+    """Where an acquisition begins on the frame axis."""
+
+    order: float
+    index: int
+    """Lowest frame number of the acquisition."""
+    acquisition: str
+
+
 @dataclass(frozen=True, eq=False)
 class Charts:
     """Columns of the rows that are to be drawn, sorted by `order`; ``numbers`` holds NaN where there is no value."""
@@ -41,8 +51,8 @@ class Charts:
     version: int = -1
     views: tuple[str, ...] = ()
     """Names; `view` holds numbers of this tuple."""
-    starts: tuple[tuple[float, str], ...] = ()
-    """(order, acquisition) at which each acquisition begins."""
+    starts: tuple[Start, ...] = ()
+    """Sorted by order."""
     order: FloatColumn = field(default_factory=lambda: np.empty(0))
     """(n,) frame number, continued from one acquisition to the next."""
     position: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
@@ -84,9 +94,11 @@ class RowTable:
         """acquisition, view, kind, verdict, sequence."""
         self.flagged = np.empty(256, np.bool_)
         self.problems: dict[int, str] = {}
+        self.times: list[tuple[str | None, str | None]] = []
+        """exposed_at, received_at."""
         self.replaced: dict[tuple[int, int], int] = {}
         self.acquisitions, self.views, self.kinds = _Words(), _Words(), _Words()
-        self.spans: list[list[float]] = []
+        self.spans: list[tuple[int, int, str]] = []
         """Per acquisition: lowest index, highest index, earliest time of arrival."""
 
     def put(self, row: FrameRow, sequence: int) -> bool:
@@ -103,6 +115,7 @@ class RowTable:
         verdict = VERDICTS.index(row.verdict or "")
         self.codes[:, place] = (
             acquisition, self.views.number(row.view), self.kinds.number(row.kind), verdict, sequence)
+        self.times[place] = row.exposed_at, row.received_at
         self.flagged[place] = verdict in _FLAGGED or (verdict == 0 and row.problems != "")
         if row.problems:
             self.problems[place] = row.problems
@@ -121,15 +134,16 @@ class RowTable:
             self.flagged = np.concatenate([self.flagged, np.empty_like(self.flagged)])
         self.length += 1
         self.places[key] = place
+        self.times.append((None, None))
         return place
 
     def _widen(self, acquisition: int, row: FrameRow) -> None:
+        at = row.received_at or ""
         if acquisition == len(self.spans):
-            self.spans.append([row.index, row.index, row.received_at])
-            return
-        span = self.spans[acquisition]
-        span[0], span[1] = min(span[0], row.index), max(span[1], row.index)
-        span[2] = min(span[2], row.received_at)
+            self.spans.append((row.index, row.index, at))
+        else:
+            first, last, earliest = self.spans[acquisition]
+            self.spans[acquisition] = min(first, row.index), max(last, row.index), min(earliest, at)
 
     def offsets(self) -> FloatColumn:
         """Return what is added to the index in each acquisition so that acquisitions follow each other by time."""
@@ -149,9 +163,11 @@ class RowTable:
             missing = value != value  # noqa: PLR0124  (NaN)
             numbers[name] = None if missing else int(value) if name in _WHOLE else value
         numbers["provisional"] = bool(numbers["provisional"])
-        return FrameRow(acquisition=self.acquisitions.words[acquisition], view=self.views.words[view],
-                        kind=self.kinds.words[kind], verdict=VERDICTS[verdict] or None,  # type: ignore[arg-type]
-                        problems=self.problems.get(place, ""), **numbers)
+        exposed_at, received_at = self.times[place]
+        return FrameRow(
+            acquisition=self.acquisitions.words[acquisition], view=self.views.words[view],
+            kind=self.kinds.words[kind], verdict=VERDICTS[verdict] or None,  # type: ignore[arg-type]
+            exposed_at=exposed_at, received_at=received_at, problems=self.problems.get(place, ""), **numbers)
 
     def find(self, key: Key) -> int | None:
         """Return the place of a row, None if it never came."""
@@ -187,7 +203,7 @@ class RowTable:
         if np.any(np.diff(order) < 0):
             rank = np.argsort(order, kind="stable")
             order, places = order[rank], places[rank]
-        starts = sorted((offset + span[0], word) for offset, span, word
+        starts = sorted(Start(offset + span[0], span[0], word) for offset, span, word
                         in zip(offsets.tolist(), self.spans, self.acquisitions.words, strict=True))
         return Charts(
             version=version, views=tuple(self.views.words), starts=tuple(starts), order=order.copy(),

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
 import msgspec
-import numpy as np
 
 from monitor.rows import Charts, Key, RowTable
 from streamer.errors import ProtocolError
@@ -64,7 +63,7 @@ class Store:
         self.flow: FlowResult | None = None
         self.newest: Key | None = None
         """The projection received last."""
-        self._newest_at = -np.inf
+        self._newest_at = ""
         self._heard: dict[str, int] = {}
         self._known: dict[str, int] = {}
         self.lost: dict[str, int] = {}
@@ -182,8 +181,9 @@ class Store:
     def _put(self, row: FrameRow, sequence: int) -> bool:
         if not self._table.put(row, sequence):
             return False
-        if row.kind == "projection" and row.received_at >= self._newest_at:
-            self.newest, self._newest_at = Key(row.acquisition, row.index), row.received_at
+        received_at = row.received_at or ""
+        if row.kind == "projection" and received_at >= self._newest_at:
+            self.newest, self._newest_at = Key(row.acquisition, row.index), received_at
         self.version += 1
         return True
 
@@ -209,6 +209,11 @@ class Store:
             if isinstance(which, Key):
                 which = table.find(which)
             return None if which is None or which >= table.length else table.row(int(which))
+
+    def place(self, key: Key) -> int | None:
+        """Return the position of a row."""
+        with self._lock:
+            return self._table.find(key)
 
     def replacement(self, key: Key) -> int | None:
         """Index of the frame that was taken instead of this one."""

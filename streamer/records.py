@@ -181,7 +181,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """How many, and which ones."""
 
     count: int = 0
-    indices: list[int | tuple[int, int]] | list[Any] = []
+    indices: list[int | tuple[int, int]] = []
     """Frame numbers; two or more consecutive ones as ``[first, last]``."""
 
 

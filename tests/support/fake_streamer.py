@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,9 +27,9 @@ def make_row(index: int, *, seed: int = 0, acquisition: str = "scan-1", view: st
     """A believable row: slow drift with jitter, every 13th frame blurred, every 29th undecided, every 41st bad."""
     random = np.random.default_rng([seed, index])
     blurred, undecided, bad = index % 13 == 8, index % 29 == 17, index % 41 == 30
-    trend = 14 * (1 - np.exp(-index / 60)) + 0.05 * index, -0.12 * index + 3 * np.sin(index / 25)
-    jitter = random.normal(0, 0.6, 2)
-    length = abs(random.normal(0.8, 0.3)) + (random.uniform(4, 11) if blurred else 0)
+    trend = 14 * (1 - math.exp(-index / 60)) + 0.05 * index, -0.12 * index + 3 * math.sin(index / 25)
+    jitter = random.normal(0, 0.6, 2).tolist()
+    length = abs(float(random.normal(0.8, 0.3))) + (random.uniform(4, 11) if blurred else 0)
     numbers: dict[str, Any] = {
         "verdict": "bad" if bad else "blurred" if blurred else "undecided" if undecided else "sharp",
         "blur_length_px": length, "blur_length_sigma_px": random.uniform(0.1, 0.4), "blur_angle_deg": 37.0,

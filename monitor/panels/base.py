@@ -1,0 +1,169 @@
+"""What every panel is: a titled frame that redraws itself from a scene and knows nothing of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import pyqtgraph as pg
+from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
+
+from monitor.feed import Link, LinkState
+from monitor.panels.timeline import Timeline
+from monitor.rows import Charts, Key
+from monitor.store import Picture, Store
+from monitor.theme import DARK, Theme
+from streamer.records import FlowResult, Status
+
+Pace = Literal["picture", "charts", "labels"]
+INTERVAL_MS: dict[Pace, int] = {"picture": 50, "charts": 200, "labels": 250}
+"""Shortest time between two redraws: a picture costs 4 ms, all charts together 25 ms."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is to be shown now. While the display is paused, rows, picture and field stay as they were."""
+
+    store: Store = field(default_factory=Store)
+    charts: Charts = field(default_factory=Charts)
+    picture: Picture | None = None
+    flow: FlowResult | None = None
+    status: Status | None = None
+    link: Link = field(default_factory=lambda: Link(LinkState.CONNECTING, ""))
+    newest: Key | None = None
+    selected: Key | None = None
+    view: str | None = None
+    """Only this view is shown; None: all."""
+    behind: int | None = None
+    """Frames that came since the display was paused; None when it is not."""
+    shown_hz: float = 0.0
+    message: str = ""
+
+    @property
+    def pixel_size_nm(self) -> float | None:
+        """Size of a pixel on the sample, when known."""
+        known = self.status.pixel_size_nm if self.status is not None else None
+        return known or (self.picture.pixel_size_nm if self.picture is not None else None)
+
+
+class Panel(QtWidgets.QFrame):
+    """A titled part of the window.
+
+    A panel is added by writing one file with a subclass and naming it in `monitor.window.PANELS`.
+    """
+
+    title: ClassVar[str] = ""
+    pace: ClassVar[Pace] = "charts"
+    chosen = QtCore.Signal(object)
+    """A frame was clicked: its position in the store."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__()
+        self.timeline = timeline
+        self.theme = DARK
+        self.setObjectName("panel")
+        self._title = QtWidgets.QLabel(self.title)
+        self._title.setObjectName("title")
+        self._legend = ElidedLabel()
+        self._head = QtWidgets.QHBoxLayout()
+        self._head.addWidget(self._title)
+        self._head.addWidget(self._legend, 1)
+        self._body = QtWidgets.QVBoxLayout(self)
+        self._body.setContentsMargins(6, 4, 6, 4)
+        self._body.setSpacing(2)
+        self._body.addLayout(self._head)
+
+    def refresh(self, scene: Scene) -> None:
+        """Draw the scene."""
+        raise NotImplementedError
+
+    def restyle(self, theme: Theme) -> None:
+        """Take other colours; `refresh` follows."""
+        self.theme = theme
+
+    def fit(self) -> None:
+        """Show everything and follow again."""
+
+
+class ElidedLabel(QtWidgets.QLabel):
+    """A label that never widens the window: what does not fit ends in dots, the tooltip has it all."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__()
+        self._runs: Sequence[tuple[str, str | None]] = []
+        self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Preferred)
+        self.setText(text)
+
+    def setText(self, text: str) -> None:
+        """Show a text in the colour of the label."""
+        self.set_runs([(text, None)])
+
+    def set_runs(self, runs: Sequence[tuple[str, str | None]]) -> None:
+        """Show pieces of text, each in its colour (None: the label's)."""
+        if runs == self._runs:
+            return
+        self._runs = runs
+        text = "".join(piece for piece, _ in runs)
+        super().setText(text)
+        self.setToolTip(text)
+
+    def minimumSizeHint(self) -> QtCore.QSize:
+        """Ask for the height of a line and no width."""
+        return QtCore.QSize(0, self.fontMetrics().height())
+
+    def paintEvent(self, event: Any) -> None:
+        """Draw as much as fits."""
+        painter = QtGui.QPainter(self)
+        metrics, room = self.fontMetrics(), self.contentsRect()
+        left, right = room.left(), room.right()
+        if self.alignment() & QtCore.Qt.AlignmentFlag.AlignRight:
+            left = max(left, right - metrics.horizontalAdvance(self.text()))
+        for piece, colour in self._runs:
+            width = metrics.horizontalAdvance(piece)
+            fits = left + width <= right + 1
+            shown = piece if fits else metrics.elidedText(piece, QtCore.Qt.TextElideMode.ElideRight, right - left)
+            painter.setPen(QtGui.QColor(colour) if colour else self.palette().color(self.foregroundRole()))
+            painter.drawText(QtCore.QRect(left, room.top(), max(right - left + 2, 0), room.height()),
+                             int(QtCore.Qt.AlignmentFlag.AlignVCenter), shown)
+            if not fits:
+                return
+            left += width
+
+
+class Pacer(QtCore.QObject):
+    """Call something soon, but never more often than every `interval_ms`."""
+
+    def __init__(self, interval_ms: int, call: Any, parent: QtCore.QObject) -> None:
+        super().__init__(parent)
+        self._timer = QtCore.QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._due)
+        self._interval_ms = interval_ms
+        self._call = call
+        self._last = QtCore.QElapsedTimer()
+
+    def request(self) -> None:
+        """Ask for a call; requests before it happens are one."""
+        if not self._timer.isActive():
+            since = self._last.elapsed() if self._last.isValid() else self._interval_ms
+            self._timer.start(max(0, self._interval_ms - int(since)))
+
+    def _due(self) -> None:
+        self._last.start()
+        self._call()
+
+
+def style_plot(plot: pg.PlotWidget, theme: Theme) -> None:
+    """Give a chart the colours and sizes of the theme."""
+    plot.setBackground(theme.surface)
+    for name in ("left", "bottom"):
+        axis = plot.getAxis(name)
+        axis.setPen(theme.pen(theme.border))
+        axis.setTextPen(theme.pen(theme.text))
+        axis.setTickFont(theme.font(9.5))
+        axis.setStyle(tickTextOffset=round(theme.px(4)), tickLength=-round(theme.px(4)))
+        if axis.labelText:
+            axis.setLabel(axis.labelText, **{"color": theme.text, "font-size": f"{9.5 * theme.scale:.1f}pt"})
+    plot.getAxis("left").setWidth(round(theme.px(58)))
+    plot.showGrid(x=True, y=True, alpha=0.15)

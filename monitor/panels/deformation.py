@@ -1,0 +1,52 @@
+"""How much the sample deformed: median and 95 % of the displacement against the frame number."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyqtgraph as pg
+
+from monitor.panels.base import Panel, Scene, style_plot
+from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
+from monitor.theme import Theme
+
+
+class DeformationPanel(Panel):
+    """Two curves; the flow takes the newest frame only, so not every frame has a point."""
+
+    title = "Deformation"
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__(timeline)
+        self.plot = pg.PlotWidget(axisItems={"bottom": FrameAxis()}, enableMenu=False)
+        self.plot.hideButtons()
+        self.plot.setLabel("left", "displacement / px")
+        self.curves = {name: pg.PlotDataItem(symbol=symbol) for name, symbol in
+                       (("flow_p95_px", "t"), ("flow_median_px", "o"))}
+        for curve in self.curves.values():
+            self.plot.addItem(curve)
+        timeline.attach(self.plot)
+        self._body.addWidget(self.plot, 1)
+        self._range = (0.0, 1.0)
+
+    def restyle(self, theme: Theme) -> None:
+        """Take other colours."""
+        super().restyle(theme)
+        style_plot(self.plot, theme)
+        for curve, colour in zip(self.curves.values(), theme.series[1::-1], strict=True):
+            curve.setPen(theme.pen(colour))
+            curve.setSymbolBrush(theme.brush(colour))
+            curve.setSymbolPen(None)
+            curve.setSymbolSize(theme.px(5))
+        self._legend.set_runs([("   ▼ 95 %", theme.series[1]), ("   ● median", theme.series[0])])
+
+    def refresh(self, scene: Scene) -> None:
+        """Draw what the x range shows."""
+        top = 0.1
+        for name, curve in self.curves.items():
+            known = np.flatnonzero(np.isfinite(scene.charts.numbers[name]))
+            x, y = scene.charts.order[known], scene.charts.numbers[name][known]
+            some = thin(x, y, *self.timeline.range)
+            curve.setData(x[some], y[some])
+            top = max(top, float(y[some].max()) if some.size else 0.0)
+        self._range = settle(self._range, 0.0, top, least=0.1)
+        self.plot.getViewBox().setYRange(min(0.0, self._range[0]), self._range[1], padding=0)

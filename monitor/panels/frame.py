@@ -1,0 +1,154 @@
+"""The newest frame with its displacement arrows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyqtgraph as pg
+from pyqtgraph.Qt import QtCore
+
+from monitor.panels.base import Panel, Scene
+from monitor.panels.overlays import Arrows, ScaleBar
+from monitor.panels.timeline import Timeline
+from monitor.rows import Key
+from monitor.store import Picture
+from monitor.theme import GLYPHS, Theme
+from monitor.words import blur, clock, verdict_word
+from streamer.records import AnyArray, FlowResult
+
+QUANTILES = (0.005, 0.995)
+SAMPLE = 20_000
+"""Pixels from which the levels are taken."""
+PATIENCE = 0.12
+"""Levels stay until they are off by this share of their range, so that the picture does not flicker."""
+
+
+class FramePanel(Panel):
+    """Grey picture, arrows where something moved, a scale bar."""
+
+    title = "Frame"
+    pace = "picture"
+    painted = QtCore.Signal()
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__(timeline)
+        self.view = pg.GraphicsView()
+        self.box = pg.ViewBox(lockAspect=True, invertY=True, enableMenu=False)
+        self.view.setCentralItem(self.box)
+        self.image = pg.ImageItem(axisOrder="row-major")
+        self.arrows, self.bar = Arrows(), ScaleBar()
+        self.scale_text = pg.TextItem(anchor=(1.0, 1.0), color="#ffe14d", fill=pg.mkBrush(16, 20, 24, 170))
+        self.hint = pg.TextItem("no picture yet", anchor=(0.5, 0.5))
+        for item in (self.image, self.arrows, self.bar, self.scale_text, self.hint):
+            self.box.addItem(item, ignoreBounds=item is not self.image)
+        self.bar.setVisible(False)
+        self._body.addWidget(self.view, 1)
+        self._levels: tuple[float, float] | None = None
+        self._shown: Picture | None = None
+        self._flow: FlowResult | None = None
+        self._shape = (0, 0)
+        self.with_arrows = True
+
+    def restyle(self, theme: Theme) -> None:
+        """Take other colours."""
+        super().restyle(theme)
+        self.view.setBackground(theme.background)
+        self.arrows.restyle(theme)
+        self.bar.restyle(theme)
+        self.scale_text.setFont(theme.font(10.5, bold=True))
+        self.hint.setColor(theme.dim)
+
+    def refresh(self, scene: Scene) -> None:
+        """Show the newest picture and the newest field of the same view."""
+        picture = scene.picture
+        if picture is None or picture.image is None:
+            self._clear()
+            return
+        new = picture is not self._shown
+        if new:
+            self._show(picture, picture.image, scene.pixel_size_nm)
+        if new or scene.flow is not self._flow:
+            self._flow = scene.flow
+            self._draw_arrows(scene, picture)
+        self._write_legend(scene, picture)
+        if new:
+            self.painted.emit()
+
+    def fit(self) -> None:
+        """Show the whole picture."""
+        self.box.autoRange(padding=0.01)
+
+    def level(self) -> None:
+        """Take the levels of the picture on screen."""
+        self._levels = None
+        if self._shown is not None and self._shown.image is not None:
+            self._level(self._shown.image)
+
+    def toggle_arrows(self, scene: Scene) -> None:
+        """Show or hide the arrows."""
+        self.with_arrows = not self.with_arrows
+        if self._shown is not None:
+            self._draw_arrows(scene, self._shown)
+
+    def _clear(self) -> None:
+        self._shown = self._flow = self._levels = None
+        self._shape = (0, 0)
+        self.image.clear()
+        self.arrows.set_flow(None, (0.0, 0.0), 1.0)
+        for item in (self.bar, self.scale_text):
+            item.setVisible(False)
+        self.hint.setVisible(True)
+        self._legend.setText("")
+
+    def _show(self, picture: Picture, image: AnyArray, pixel_size_nm: float | None) -> None:
+        self._level(image)
+        self.image.setImage(image, levels=self._levels, autoLevels=False)
+        height, width = (size * picture.binning for size in image.shape)
+        self.image.setRect(QtCore.QRectF(0, 0, width, height))
+        self.bar.set_size(width, height, picture.pixel_size_nm or pixel_size_nm)
+        self.scale_text.setPos(0.98 * width, 0.975 * height)
+        self.bar.setVisible(True)
+        self.hint.setVisible(False)
+        if (height, width) != self._shape:
+            self._shape = height, width
+            self.fit()
+        self._shown = picture
+
+    def _level(self, image: AnyArray) -> None:
+        step = max(1, int(np.sqrt(image.size / SAMPLE)))
+        low, high = np.quantile(image[::step, ::step], QUANTILES)
+        high = max(high, low + 1)
+        if self._levels is not None:
+            patience = PATIENCE * (self._levels[1] - self._levels[0])
+            if abs(low - self._levels[0]) < patience and abs(high - self._levels[1]) < patience:
+                return
+        self._levels = float(low), float(high)
+        self.image.setLevels(self._levels)
+
+    def _draw_arrows(self, scene: Scene, picture: Picture) -> None:
+        flow = scene.flow if self.with_arrows else None
+        if flow is not None and (flow.view, flow.acquisition) != (picture.view, picture.acquisition):
+            flow = None
+        drift = (0.0, 0.0)
+        if flow is not None:
+            row = scene.store.row(Key(picture.acquisition, picture.index))
+            drift = flow.drift_y_px, flow.drift_x_px
+            if (row is not None and row.reference_index == flow.reference_index
+                    and row.drift_y_px is not None and row.drift_x_px is not None):
+                drift = row.drift_y_px, row.drift_x_px
+        self.arrows.set_flow(flow, drift, self._shape[1])
+        self.scale_text.setVisible(flow is not None)
+        if flow is not None:
+            late = "" if flow.index == picture.index else f" of frame {flow.index}"
+            self.scale_text.setText(f"arrows{late} × {self.arrows.gain}" if self.arrows.count
+                                    else f"flow{late}: nothing above the noise")
+
+    def _write_legend(self, scene: Scene, picture: Picture) -> None:
+        row = scene.store.row(Key(picture.acquisition, picture.index))
+        about = f"   view {picture.view}" if picture.view else ""
+        runs: list[tuple[str, str | None]] = [(f" {picture.index}{about}   ", None)]
+        if row is not None:
+            word = verdict_word(row)
+            known = f"blur {blur(row, scene.pixel_size_nm)}" if row.blur_length_px is not None else row.problems
+            runs += [(f"{clock(row.exposed_at or row.received_at)}   ", None),
+                     (f"{GLYPHS.get(word, '')} {word}   ", self.theme.verdict_colour(word)), (known, None)]
+        self._legend.set_runs(runs)

@@ -1,0 +1,102 @@
+"""Numbers in words, the same everywhere on the screen. No Qt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from streamer.records import Accounting, FrameRow
+
+DASH = "–"
+
+
+def verdict_word(row: FrameRow) -> str:
+    """Return the verdict; a row without one is ``refused`` if it has problems, else its kind."""
+    if row.verdict is not None:
+        return row.verdict
+    return "refused" if row.problems else row.kind
+
+
+def value(number: float | None, *, digits: int = 1, unit: str = "", signed: bool = False) -> str:
+    """Write a number with its unit, a dash where there is none."""
+    if number is None or not math.isfinite(number):
+        return DASH
+    return f"{number:{'+' if signed else ''}.{digits}f}{' ' + unit if unit else ''}"
+
+
+def blur(row: FrameRow, pixel_size_nm: float | None) -> str:
+    """Write length and error of the blur, in pixels and, if it is known how, in nm."""
+    if row.blur_length_px is None:
+        return DASH
+    text = value(row.blur_length_px)
+    if row.blur_length_sigma_px is not None:
+        text += f" ± {value(row.blur_length_sigma_px)}"
+    text += " px"
+    if pixel_size_nm:
+        text += f" ({row.blur_length_px * pixel_size_nm:.0f} nm)"
+    return text
+
+
+def length_um(length_px: float | None, pixel_size_nm: float | None, *, digits: int = 2) -> str:
+    """Write a signed length in micrometres, empty if the pixel size is not known."""
+    if length_px is None or not pixel_size_nm:
+        return ""
+    return f"{length_px * pixel_size_nm / 1000:+.{digits}f} µm"
+
+
+def clock(at: str | None) -> str:
+    """Write the local time of day of a moment in ISO 8601."""
+    try:
+        return datetime.fromisoformat(at or "").astimezone().strftime("%H:%M:%S.%f")[:-5]
+    except ValueError:
+        return DASH
+
+
+def indices(numbers: Iterable[Any], *, most: int = 12) -> str:
+    """Write frame numbers and ranges of them, the first ones only.
+
+    >>> indices([5, [9, 10]])
+    '5, 9-10'
+    """
+    written = [f"{item[0]}-{item[1]}" if isinstance(item, Sequence) else str(item) for item in numbers]
+    return ", ".join(written[:most]) + (f" and {len(written) - most} more" if len(written) > most else "")
+
+
+def detail(row: FrameRow, pixel_size_nm: float | None, *, replaced_by: int | None = None) -> str:
+    """Write all that is known of a frame in one line."""
+    name = f"Frame {row.index}"
+    about = ", ".join(word for word in (row.acquisition, f"view {row.view}" if row.view else "") if word)
+    parts = [f"{name} ({about})" if about else name, clock(row.exposed_at or row.received_at), verdict_word(row)]
+    if row.provisional and row.verdict is not None:
+        parts[-1] += " (provisional)"
+    if row.blur_length_px is not None:
+        angle = f" at {row.blur_angle_deg:.0f}°" if row.blur_angle_deg is not None else ""
+        parts.append(f"blur {blur(row, pixel_size_nm)}{angle}")
+    if row.blur_limit_px is not None:
+        parts.append(f"limit {value(row.blur_limit_px, unit='px')}")
+    if row.drift_y_px is not None:
+        y, x = (value(drift, digits=2, signed=True) for drift in (row.drift_y_px, row.drift_x_px))
+        sigma = value(row.drift_sigma_px, digits=2, unit="px")
+        parts.append(f"drift y {y}, x {x} ± {sigma} against frame {row.reference_index}")
+    if row.flow_median_px is not None:
+        parts.append(f"flow {value(row.flow_median_px, digits=2)} px (95 %: {value(row.flow_p95_px, digits=2)})")
+    if row.recollects is not None:
+        parts.append(f"replaces frame {row.recollects}")
+    if replaced_by is not None:
+        parts.append(f"taken again as frame {replaced_by}")
+    if row.problems:
+        parts.append(row.problems)
+    return " · ".join(parts)
+
+
+def accounting(counts: Accounting) -> str:
+    """Write every bucket that is not empty, a line each, with the first frame numbers."""
+    lines = [f"received {counts.received}, measured {counts.measured}"]
+    for name in ("missing", "dropped", "duplicate", "out_of_order", "malformed", "refused", "restarts"):
+        tally = getattr(counts, name)
+        if tally.count:
+            named = indices(tally.indices)
+            lines.append(f"{name.replace('_', ' ')}: {tally.count}" + (f" (frames {named})" if named else ""))
+    return "\n".join(lines)

@@ -218,8 +218,9 @@ class Pipeline:
         if not self._settings.flow.enabled or row.verdict is None:
             return None
         position = None if row.drift_y_px is None or row.drift_x_px is None else (row.drift_y_px, row.drift_x_px)
-        return self._deformation.admit(row.view, (row.acquisition, row.index), image, drift_px=position,
+        task = self._deformation.admit(row.view, (row.acquisition, row.index), image, drift_px=position,
                                        verdict=row.verdict, weight=context.correction.weight)
+        return task if isinstance(task, FlowTask) else None   # the verdict or the drift in the row says why
 
     def configure(self, settings: Settings) -> None:
         """Put new thresholds in force, from the next frame on."""

@@ -7,13 +7,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from typing import Literal
 
 import msgspec
 
 from streamer.clock import utc_text
 from streamer.errors import FrameError
 from streamer.pipeline import DEFAULT_VIEW, Job, Measurement, Outcome, Pipeline, measure
-from streamer.records import Alert, EndOfAcquisition, Event, Frame, FrameRow, Refusal
+from streamer.records import Alert, Event, Frame, FrameRow, Refusal
+from streamer.service.inbox import Dropped, Item
 from streamer.service.recorder import Recorder
 from streamer.service.timing import Timing
 from streamer.settings import Settings
@@ -80,20 +82,23 @@ class Conveyor:
         self.alarms.settings = settings.alerts
         self.settings_revision = revision
 
-    def offer(self, item: Frame | Refusal | EndOfAcquisition) -> None:
+    def offer(self, item: Item) -> None:
         """Take the next item of the source."""
         if isinstance(item, Frame):
-            admission = self.ledger.admit(item)
-            self.report(admission.events)
-            if admission.frame is not None:
-                job = self.pipeline.begin(admission.frame)
+            frame = self._admit(item)
+            if frame is not None:
+                job = self.pipeline.begin(frame)
                 self._pending.append((job, self._executor.submit(measure, job) if job.context else None))
             return
         self.drain()   # rows stay in the order of arrival
         if isinstance(item, Refusal):
             self._refuse(item)
+        elif isinstance(item, Dropped):
+            frame = self._admit(item.frame)
+            if frame is not None:
+                self._refuse(refusal_of(frame, item.reason, bucket="dropped"))
         else:
-            self.report(self.ledger.close(item))
+            self.report(self.ledger.close(item, at=time.time()))
         self._account()
 
     def step(self) -> None:
@@ -114,10 +119,9 @@ class Conveyor:
         while self._pending:
             self.step()
 
-    def report(self, events: tuple[Event, ...] | list[Event]) -> None:
+    def report(self, events: list[Event]) -> None:
         """Record what happened to the stream, and the alerts it raises."""
-        for happened in events:
-            event = happened if happened.at else msgspec.structs.replace(happened, at=time.time())
+        for event in events:
             self._recorder.event(event)
             self.alert(self.alarms.event(event))
 
@@ -136,9 +140,9 @@ class Conveyor:
         for key, columns in outcome.revisions:
             self._recorder.revise(key, columns)
         if outcome.refused:
-            self._count_refusal(Refusal(reason=row.problems, index=row.index, acquisition=row.acquisition))
+            self.report(self.ledger.count(refusal_of(frame, row.problems)).events)
         else:
-            self.ledger.count(frame)
+            self.ledger.count(row)
             self.alert(self.alarms.frame(row, at=frame.received_at, lost=outcome.lost, jump_px=outcome.jump_px))
         self._account()
         if outcome.flow is not None:
@@ -146,21 +150,24 @@ class Conveyor:
         if self._on_image is not None:
             self._on_image(frame, outcome)
 
-    def _refuse(self, refusal: Refusal) -> None:
-        """Give a frame that never became one its row, when its number is known, and its place in the count."""
-        refusal = self.ledger.admit_refusal(refusal)
-        if refusal.index is not None:
-            row = FrameRow(
-                index=refusal.index, acquisition=refusal.acquisition, view=refusal.view or DEFAULT_VIEW,
-                kind=refusal.kind, exposed_at=utc_text(refusal.exposed_at), received_at=utc_text(refusal.received_at),
-                problems=refusal.reason, settings_revision=self.settings_revision)
-            self._recorder.row(row, received_at=refusal.received_at)
-        self._count_refusal(refusal)
+    def _admit(self, frame: Frame) -> Frame | None:
+        """Give a frame its final number; None for one that came before."""
+        admission = self.ledger.admit(frame)
+        self.report(admission.events)
+        return admission.frame
 
-    def _count_refusal(self, refusal: Refusal) -> None:
-        self.ledger.count(refusal)
-        self.report([Event(kind=refusal.bucket, text=refusal.reason, acquisition=refusal.acquisition,
-                           index=refusal.index, at=time.time())])
+    def _refuse(self, refusal: Refusal) -> None:
+        """Count a frame that is not measured, and give it its row when its number is known."""
+        counted = self.ledger.count(refusal)
+        self.report(counted.events)
+        index = counted.item.index
+        if index is None or self._recorder.has_row((counted.item.acquisition, index)):
+            return
+        row = FrameRow(
+            index=index, acquisition=counted.item.acquisition, view=refusal.view or DEFAULT_VIEW, kind=refusal.kind,
+            exposed_at=utc_text(refusal.exposed_at), received_at=utc_text(refusal.received_at),
+            problems=refusal.reason, settings_revision=self.settings_revision)
+        self._recorder.row(row, received_at=refusal.received_at)
 
     def _account(self) -> None:
         """Bring the accounting up to date, but not for every frame of a fast stream: long lists cost."""
@@ -172,3 +179,9 @@ class Conveyor:
     def account(self) -> None:
         """Bring the accounting up to date."""
         self._recorder.accounting(self.ledger.accounting(), self.ledger.accounting_by_acquisition())
+
+
+def refusal_of(frame: Frame, reason: str, *, bucket: Literal["refused", "dropped"] = "refused") -> Refusal:
+    """Say why a frame that was admitted is not measured."""
+    return Refusal(reason=reason, bucket=bucket, index=frame.index, acquisition=frame.acquisition, view=frame.view,
+                   kind=frame.kind, exposed_at=frame.exposed_at, received_at=frame.received_at)

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from streamer.records import EndOfAcquisition, Frame, Refusal
 
-Item = Frame | Refusal | EndOfAcquisition
+
+class Dropped(NamedTuple):
+    """A frame that was given up because of overload: its pixels are gone, its number is not."""
+
+    frame: Frame
+    reason: str
+
+
+Item = Frame | Refusal | Dropped | EndOfAcquisition
 Policy = Literal["block", "drop_oldest"]
 
 
@@ -22,7 +32,7 @@ class Inbox:
     policy : str
         What happens to a frame that finds the queue full: ``block`` lets the receiver wait (and, behind it, a
         sender that pushes), ``drop_oldest`` gives up the pixels of the oldest waiting frame. Its number stays
-        in the queue as a refusal, so that it is counted and named in its turn.
+        in the queue, so that it is counted and named in its turn.
     """
 
     def __init__(self, limit: int, policy: Policy) -> None:
@@ -85,10 +95,9 @@ class Inbox:
             item = self._items.popleft()
             if isinstance(item, Frame):
                 self._frames -= 1
-                self._given_up.append(Refusal(
-                    reason=f"dropped: {self.limit} frames were waiting already; raise frames.queue, "
-                           "switch flow.enabled off, or slow the sender down",
-                    bucket="dropped", index=item.index, acquisition=item.acquisition, view=item.view, kind=item.kind,
-                    exposed_at=item.exposed_at, received_at=item.received_at))
+                hollow = msgspec.structs.replace(item, pixels=item.pixels[:1, :1].copy())
+                self._given_up.append(Dropped(hollow, (
+                    f"dropped: {self.limit} frames were waiting already; raise frames.queue, switch flow.enabled "
+                    "off, or slow the sender down")))
                 return
             self._given_up.append(item)

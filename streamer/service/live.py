@@ -19,10 +19,10 @@ from streamer.errors import TxmError
 from streamer.export import export_session
 from streamer.journal import Journal
 from streamer.pipeline import Outcome
-from streamer.records import EndOfAcquisition, FloatArray, FlowResult, Frame, Status
+from streamer.records import EndOfAcquisition, FloatArray, Frame, Status
 from streamer.service.commands import Commands, Request
 from streamer.service.conveyor import Conveyor
-from streamer.service.inbox import Inbox, Item
+from streamer.service.inbox import Dropped, Inbox, Item
 from streamer.service.lane import FlowDone, FlowLane
 from streamer.service.outbox import Outbox
 from streamer.service.recorder import Recorder
@@ -159,16 +159,18 @@ class Service:
             self._ended = True
             return
         self._ended = False
-        self._last_frame = item.received_at or time.time()
-        self._acquisition = item.acquisition
+        arrived = item.frame if isinstance(item, Dropped) else item
+        self._last_frame = arrived.received_at or time.time()
+        self._acquisition = arrived.acquisition
         if isinstance(item, Frame) and item.pixel_size_nm and self._pixel_size_nm is None:
             self._pixel_size_nm = item.pixel_size_nm
             self._journal.write_meta(pixel_size_nm=item.pixel_size_nm)
 
     def _record_flow(self, done: FlowDone) -> None:
         key, result, problems = done
-        if isinstance(result, FlowResult):
+        if result is not None:
             self.recorder.flow(result, skipped=self._lane.skipped)
+            self.conveyor.timing.add({"flow": result.elapsed_ms}, frames=0)
         if problems:
             self.recorder.add_problems(key, problems)
 

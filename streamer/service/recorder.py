@@ -56,6 +56,10 @@ class Recorder:
         """The newest sequence number of each topic."""
         return dict(self._sequences)
 
+    def has_row(self, key: Key) -> bool:
+        """Whether a frame has a row already."""
+        return key in self._rows
+
     def row(self, row: FrameRow, *, received_at: float) -> float:
         """Add the row of a frame received at `received_at` (Unix s); return its latency in ms."""
         latency_ms = round(1e3 * (time.time() - received_at), 3)

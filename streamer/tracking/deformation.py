@@ -21,7 +21,7 @@ FrameKey = tuple[str, int]
 
 
 class Outcome(NamedTuple):
-    """What `Deformation.update` made of a frame."""
+    """What became of a frame: its field, or why it has none."""
 
     result: FlowResult | None
     """None when the frame was skipped; `problems` says why."""
@@ -37,6 +37,20 @@ class Reference(NamedTuple):
     drift_px: tuple[float, float]
     """Of the frame, in the coordinates of the session."""
     prepared: flow.Prepared
+
+
+class FlowTask(NamedTuple):
+    """A frame whose field is wanted, with the reference it is measured against; `solve` may run anywhere."""
+
+    view: str
+    key: FrameKey
+    image: NDArray[Any]
+    weight: NDArray[Any] | None
+    drift_px: tuple[float, float]
+    """Of the frame relative to the reference."""
+    reference: Reference
+    settings: FlowSettings
+    problems: tuple[str, ...] = ()
 
 
 class Deformation:
@@ -96,9 +110,9 @@ class Deformation:
         """Drop the reference of `view`; its next usable frame becomes the reference."""
         self._references.pop(view, None)
 
-    def update(self, view: str, key: FrameKey, image: NDArray[Any], *, drift_px: tuple[float, float] | None,
-               verdict: Verdict, weight: NDArray[Any] | None = None) -> Outcome:
-        """Measure the displacement field of one frame.
+    def admit(self, view: str, key: FrameKey, image: NDArray[Any], *, drift_px: tuple[float, float] | None,
+              verdict: Verdict, weight: NDArray[Any] | None = None) -> FlowTask | Outcome:
+        """Choose the reference of a frame, in the order of the frames; the field itself may be solved anywhere.
 
         Parameters
         ----------
@@ -117,10 +131,9 @@ class Deformation:
 
         Returns
         -------
-        Outcome
-            The field, which is zero for the reference itself, or None and the reason.
+        FlowTask or Outcome
+            What `solve` needs, or why the frame is skipped.
         """
-        started = time.perf_counter()
         if verdict in {"blurred", "bad"}:
             return Outcome(None, (f"flow: skipped, the frame is {verdict}",))
         if drift_px is None or not np.all(np.isfinite(drift_px)):
@@ -134,17 +147,19 @@ class Deformation:
             self.set_reference(view, key, image, drift_px=drift_px, weight=weight)
             reference = self._references[view]
         relative = (drift_px[0] - reference.drift_px[0], drift_px[1] - reference.drift_px[1])
-        share = _overlap(image.shape, relative)
-        if share < SMALLEST_OVERLAP:
-            text = (f"flow: only {100 * share:.0f} % of reference frame {reference.key[1]} is in view, "
-                    f"at least {100 * SMALLEST_OVERLAP:.0f} % is needed; set a new reference")
-            problems += (text,)
-            field = flow.empty(reference.prepared, step_px=self._settings.step_px)
-        else:
-            current = reference.prepared if key == reference.key else _prepare(image, weight, self._settings)
-            field = flow.displacement(reference.prepared, current, drift_px=relative,
-                                      step_px=self._settings.step_px)
-        return Outcome(_result(view, key, reference, relative, field, started), problems)
+        return FlowTask(view, key, image, weight, relative, reference, self._settings, problems)
+
+    def update(self, view: str, key: FrameKey, image: NDArray[Any], *, drift_px: tuple[float, float] | None,
+               verdict: Verdict, weight: NDArray[Any] | None = None) -> Outcome:
+        """Measure the displacement field of one frame at once; arguments as for `admit`.
+
+        Returns
+        -------
+        Outcome
+            The field, which is zero for the reference itself, or None and the reason.
+        """
+        task = self.admit(view, key, image, drift_px=drift_px, verdict=verdict, weight=weight)
+        return task if isinstance(task, Outcome) else solve(task)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as plain values and arrays, to be given to `restore`."""
@@ -160,6 +175,29 @@ class Deformation:
             drift_y, drift_x = kept["drift_px"]
             self.set_reference(view, (str(acquisition), int(index)), kept["image"],
                                drift_px=(float(drift_y), float(drift_x)), weight=kept["weight"])
+
+
+def solve(task: FlowTask) -> Outcome:
+    """Measure the displacement field of an admitted frame; pure.
+
+    Returns
+    -------
+    Outcome
+        The field, which is zero for the reference itself and invalid everywhere when too little is in view.
+    """
+    started = time.perf_counter()
+    reference, settings, problems = task.reference, task.settings, task.problems
+    share = _overlap(task.image.shape, task.drift_px)
+    if share < SMALLEST_OVERLAP:
+        text = (f"flow: only {100 * share:.0f} % of reference frame {reference.key[1]} is in view, "
+                f"at least {100 * SMALLEST_OVERLAP:.0f} % is needed; set a new reference")
+        problems += (text,)
+        field = flow.empty(reference.prepared, step_px=settings.step_px)
+    else:
+        current = (reference.prepared if task.key == reference.key
+                   else _prepare(task.image, task.weight, settings))
+        field = flow.displacement(reference.prepared, current, drift_px=task.drift_px, step_px=settings.step_px)
+    return Outcome(_result(task.view, task.key, reference, task.drift_px, field, started), problems)
 
 
 def _prepare(image: NDArray[Any], weight: NDArray[Any] | None, settings: FlowSettings) -> flow.Prepared:

@@ -95,11 +95,12 @@ class PlateDeformation:
     plates : int
         Number of plates.
     seam_px : float
-        Width of the seams.
+        Width of the seams over which one motion turns into the other; must exceed the difference of the motions,
+        or the sample would fold.
     """
 
     def __init__(
-        self, shape: Shape, *, amplitude_px: float, rng: np.random.Generator, plates: int = 5, seam_px: float = 14.0
+        self, shape: Shape, *, amplitude_px: float, rng: np.random.Generator, plates: int = 5, seam_px: float = 24.0
     ) -> None:
         self._rows, self._columns = (np.arange(0, size, 6.0) for size in shape)
         self._seam_px = seam_px
@@ -115,8 +116,8 @@ class PlateDeformation:
 
     @property
     def smooth_px(self) -> float:
-        """A third of a seam."""
-        return self._seam_px / 3.5
+        """An eighth of a seam."""
+        return self._seam_px / 8
 
     def displacement(self, y: Field, x: Field, progress: float) -> Field:
         """See `Deformation.displacement`."""
@@ -131,7 +132,7 @@ class PlateDeformation:
     def _belonging(self, y: Field, x: Field) -> Field:
         """Share of each plate at each point, (plates, ...): a soft Voronoi partition with seams of equal width."""
         distance = np.stack([np.hypot(y - cy, x - cx) for cy, cx in self._centres])
-        weight = np.exp(-4.0 / self._seam_px * (distance - distance.min(axis=0)))
+        weight = np.exp(-2.0 / self._seam_px * (distance - distance.min(axis=0)))
         share: Field = weight / weight.sum(axis=0)
         return share
 

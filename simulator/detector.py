@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.fields import Shape, band_noise, veins
+from simulator.fields import Shape, band_noise, crackle
 from streamer.records import FloatArray
 
 Lighting = Literal["condenser", "lamp"]
@@ -119,8 +119,8 @@ def condenser(shape: Shape, *, rng: np.random.Generator) -> FloatArray:
     reach = min(shape) / 654
     patchy = band_noise(shape, wavelength_px=max(8.0, 130 * reach), rng=rng)
     mottle = band_noise(shape, wavelength_px=max(4.0, 22 * reach), rng=rng)
-    lines = veins(shape, wavelength_px=max(8.0, 60 * reach), width=0.10, rng=rng)
-    light = light * (1 + 0.05 * patchy + 0.022 * mottle + 0.13 * lines)
+    lines = crackle(shape, wavelength_px=max(8.0, 90 * reach), octaves=5, rng=rng)
+    light = light * (1 + 0.05 * patchy + 0.018 * mottle + 0.042 * lines)
     # The aperture: beyond a slanted line across the upper right corner there is no light.
     beyond = (x - y) / math.sqrt(2) - rng.uniform(1.19, 1.23)
     light = light * (0.015 + 0.985 / (1 + np.exp(np.clip(beyond / 0.022, -50, 50))))

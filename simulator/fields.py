@@ -1,4 +1,4 @@
-"""Periodic random pictures: the texture of grains, the veins of a condenser, the network of a binder."""
+"""Periodic random pictures: the texture of grains, the veins of a condenser, the strands of a binder."""
 
 from __future__ import annotations
 
@@ -36,33 +36,46 @@ def band_noise(shape: Shape, *, wavelength_px: float, rng: np.random.Generator, 
     ndarray, (M, N) float32
     """
     fy, fx = frequencies(shape)
-    octaves = np.log2(np.maximum(np.hypot(fy, fx), 1e-6) * wavelength_px)
-    spectrum = scipy.fft.rfft2(rng.standard_normal(shape, dtype=np.float32))
-    spectrum *= np.exp(-0.5 * (octaves / spread) ** 2)
-    spectrum[0, 0] = 0
-    noise: FloatArray = scipy.fft.irfft2(spectrum, s=shape)
+    # Only the modes within three sigma of the band are drawn: coarse noise on a large canvas has few.
+    highest = 2 ** (3 * spread) / wavelength_px
+    rows, columns = np.flatnonzero(np.abs(fy) <= highest), int((fx <= highest).sum())
+    fy, fx = fy[rows], fx[:, :columns]
+    octaves = np.log2(np.maximum(np.hypot(fy, fx), 1e-6) * np.float32(wavelength_px))
+    modes = rng.standard_normal((2, *octaves.shape), dtype=np.float32) * np.exp(-0.5 * (octaves / spread) ** 2)
+    modes[:, 0, 0] = 0
+    spectrum = np.zeros((shape[0], shape[1] // 2 + 1), np.complex64)
+    spectrum[rows, :columns] = modes[0] + 1j * modes[1]
+    noise: FloatArray = scipy.fft.irfft2(spectrum, s=shape, workers=2)
     return noise / max(float(noise.std()), 1e-12)
 
 
-def veins(shape: Shape, *, wavelength_px: float, width: float, rng: np.random.Generator) -> FloatArray:
-    """Draw a periodic network of thin curves: the zero lines of smooth noise.
+def crackle(shape: Shape, *, wavelength_px: float, octaves: int, rng: np.random.Generator) -> FloatArray:
+    """Draw branching veins of all sizes: ridges of noise, finer ones where there are coarse ones already.
+
+    Musgrave's ridged multifractal, made periodic.
 
     Parameters
     ----------
     shape : (int, int)
         Size in pixels.
     wavelength_px : float
-        Mesh of the network.
-    width : float
-        Width of the curves relative to the mesh, about.
+        Mesh of the coarsest veins.
+    octaves : int
+        Number of sizes, each half of the one before.
     rng : numpy.random.Generator
         Where the numbers come from.
 
     Returns
     -------
     ndarray, (M, N) float32
-        1 on the curves, falling to 0 beside them.
+        Mean 0 and standard deviation 1; veins are positive.
     """
-    noise = band_noise(shape, wavelength_px=wavelength_px, rng=rng, spread=0.35)
-    line: FloatArray = np.exp(-np.abs(noise) / np.float32(width))
-    return line
+    total = np.zeros(shape, np.float32)
+    weight: FloatArray = np.ones(shape, np.float32)
+    for octave in range(octaves):
+        noise = band_noise(shape, wavelength_px=max(3.0, wavelength_px / 2**octave), rng=rng)
+        ridge = np.clip(1 - np.abs(noise) / np.float32(1.5), 0, 1) ** 3 * weight
+        total += ridge * np.float32(0.75**octave)
+        weight = np.clip(2.5 * ridge, 0.15, 1)
+    total -= total.mean()
+    return total / max(float(total.std()), 1e-12)

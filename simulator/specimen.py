@@ -6,7 +6,7 @@ import numpy as np
 import scipy.fft
 import scipy.spatial
 
-from simulator.fields import Shape, band_noise, frequencies, veins
+from simulator.fields import Shape, band_noise, crackle, frequencies
 from streamer.records import FloatArray
 
 CANVAS_OVERSAMPLING = 2
@@ -41,7 +41,7 @@ def cathode(shape: Shape, *, rng: np.random.Generator, zoom: float = CANVAS_OVER
     grains = np.zeros(shape, np.float32)
     for weight, length in ((0.5, 40.0), (0.45, 14.0), (0.35, 6.0)):
         grains += np.float32(weight) * band_noise(shape, wavelength_px=length * zoom, rng=rng)
-    cracks = veins(shape, wavelength_px=90 * zoom, width=0.035, rng=rng)
+    cracks = np.clip(crackle(shape, wavelength_px=110 * zoom, octaves=4, rng=rng) / 3 - 0.25, 0, 1)
     absorbance = _binder(shape, rng=rng, zoom=zoom)
     fields = shape[0] * shape[1] / (zoom**2 * _FIELD_AREA_PX2)
     # At least a few whatever the size, so that a small frame still shows something to follow.
@@ -106,8 +106,8 @@ def _binder(shape: Shape, *, rng: np.random.Generator, zoom: float) -> FloatArra
     broad = band_noise(shape, wavelength_px=160 * zoom, rng=rng, spread=0.7)
     clumps = band_noise(shape, wavelength_px=26 * zoom, rng=rng)
     fine = band_noise(shape, wavelength_px=8 * zoom, rng=rng)
-    strands = veins(shape, wavelength_px=55 * zoom, width=0.10, rng=rng)
-    binder = 0.16 + 0.06 * broad + 0.025 * clumps + 0.012 * fine - 0.05 * strands
+    strands = crackle(shape, wavelength_px=90 * zoom, octaves=4, rng=rng)
+    binder = 0.20 + 0.06 * broad + 0.03 * clumps + 0.010 * fine - 0.028 * strands
     result: FloatArray = np.clip(binder, 0.0, None).astype(np.float32)
     return result
 
@@ -131,7 +131,7 @@ def _add_particle(
     thickness = 2 * np.sqrt(np.clip(outline**2 - y * y - x * x, 0, None))
     shift_y, shift_x = (int(value) for value in rng.integers(0, absorbance.shape))
     place = np.ix_((rows + shift_y) % height, (columns + shift_x) % width)
-    inside = 1 + rng.uniform(0.05, 0.13) * grains[place] - rng.uniform(0.0, 0.35) * cracks[place]
+    inside = 1 + rng.uniform(0.05, 0.12) * grains[place] - rng.uniform(0.0, 0.5) * cracks[place]
     # Not every particle is as dense: porous ones let more through.
     per_px = rng.uniform(0.0016, 0.0036) / zoom
     target = np.ix_(rows % height, columns % width)

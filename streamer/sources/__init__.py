@@ -1,0 +1,1 @@
+"""Where frames come from, and the account of where they went."""

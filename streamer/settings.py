@@ -130,7 +130,7 @@ class FlowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     step_px: Annotated[int, _meta("Distance of the grid points of the published field.", unit="px", low=1, high=64)] = 8
     smoothing_px: Annotated[
         float, _meta("Gaussian sigma applied to the images before the flow.", unit="px", low=0.0, high=10.0)
-    ] = 1.5
+    ] = 1.0
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -202,16 +202,22 @@ class Journal:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / ".lock").open("wb")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock = None
-            raise SessionError(f"session {self.folder} is being written by another streamer; "
-                               "give this one another --session") from error
         except OSError as error:
             raise SessionError(f"session {self.folder} cannot be written: {error.strerror or error}; "
                                "choose another folder") from error
-        if self.path.exists() and self.path.stat().st_size:
+        try:
+            return self._begin(self._lock)
+        except SessionError:
             self._lock.close()
+            raise
+
+    def _begin(self, lock: BinaryIO) -> sqlite3.Connection:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SessionError(f"session {self.folder} is being written by another streamer; "
+                               "give this one another --session") from error
+        if self.path.exists() and self.path.stat().st_size:
             raise SessionError(f"{self.folder} already holds a session; choose another folder, "
                                "so that nothing measured is overwritten")
         try:

@@ -143,7 +143,7 @@ def _json_object(data: Buffer, what: str) -> dict[str, Any]:
         raise ProtocolError(f"{what} has {len(data)} bytes, more than a header can have")
     try:
         tree = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"{what} is not JSON: {error}") from error
     if not isinstance(tree, dict):
         raise ProtocolError(f"{what} is {type(tree).__name__}, expected a JSON object")
@@ -162,6 +162,9 @@ def _read(payload: Payload, part: Buffer) -> AnyArray:
     expected = math.prod(payload.shape) * dtype.itemsize
     if len(part) != expected:
         raise ProtocolError(f"payload {payload.name!r} has {len(part)} bytes, its header promises {expected}")
-    array = np.frombuffer(part, dtype).reshape(payload.shape)
+    try:
+        array = np.frombuffer(part, dtype).reshape(payload.shape)
+    except ValueError as error:   # nothing in it, but a size beyond all arrays
+        raise ProtocolError(f"payload {payload.name!r} has shape {payload.shape}: {error}") from error
     array.flags.writeable = False
     return array

@@ -1,0 +1,35 @@
+"""What every test relies on: no thread, no child process and no socket outlives the test that made it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ.setdefault("QT_FONT_DPI", "96")
+os.environ.setdefault("PYQTGRAPH_QT_LIB", "PyQt5")
+
+_REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _leave_nothing_running() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before and thread.is_alive()]
+    for thread in left:
+        thread.join(5.0)
+    left = [thread.name for thread in left if thread.is_alive() and not thread.name.startswith("pymp")]
+    assert not left, f"threads left running: {left}"
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """Folder of real recordings, which are not part of the project."""
+    if not _REAL_DATA.is_dir():
+        pytest.skip("the real recordings are not on this machine (expected beside the project, in shared/data)")
+    return _REAL_DATA

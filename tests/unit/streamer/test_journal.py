@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamer.errors import SessionError
+from streamer.journal import Batch, Journal
+from streamer.records import Accounting, Alert, Command, Event, FlowResult, FrameRow, Tally
+
+
+def _row(index: int, **columns: object) -> FrameRow:
+    return FrameRow(**({"index": index, "acquisition": "scan", "view": "main", "kind": "projection"} | columns))
+
+
+def _flow(index: int) -> FlowResult:
+    rng = np.random.default_rng(index)
+    return FlowResult(
+        index=index, acquisition="scan", view="main", reference_index=0, drift_y_px=1.5, drift_x_px=-2.25,
+        grid_y_px=np.arange(5, dtype=np.float32), grid_x_px=np.arange(7, dtype=np.float32),
+        displacement_px=rng.normal(size=(2, 5, 7)).astype(np.float32), valid=rng.random((5, 7)) > 0.5,
+        sigma_px=np.full((5, 7), np.nan, np.float32), flow_median_px=0.5, flow_p95_px=None, elapsed_ms=3.0)
+
+
+def test_what_was_written_comes_back(tmp_path: Path) -> None:
+    rows = [_row(0, verdict="sharp", provisional=True, drift_y_px=0.1 + 0.2), _row(1, kind="flat", problems="dusty")]
+    alert = Alert(id=1, raised_at="2026-01-01T00:00:00.000000Z", severity="MAJOR", rule="gap", text="frames 3 to 4")
+    event = Event(kind="gap", text="frames 3 to 4 are missing", acquisition="scan", index=3, at=2.0)
+    accounting = Accounting(received=2, measured=2, missing=Tally(count=2, indices=[[3, 4]]))
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(rows=[(1, rows[0]), (2, rows[1])], alerts=[(1, alert)], events=[event], flows=[_flow(0)],
+                            commands=[(Command(op="note", arguments={"text": "hm"}), "done")], accounting=accounting,
+                            settings=[(0, "a = 1", "me")]))
+        journal.write_meta(session="x")
+    with Journal(tmp_path) as journal:
+        assert list(journal.rows()) == [(1, rows[0]), (2, rows[1])]
+        assert list(journal.alerts()) == [(1, alert)]
+        assert list(journal.events()) == [event]
+        assert journal.settings() == (0, "a = 1")
+        assert journal.meta()["session"] == "x"
+        assert journal.meta()["accounting"]["missing"] == {"count": 2, "indices": [[3, 4]]}
+        (flow,) = journal.flows()
+    expected = _flow(0)
+    for name in FlowResult.__struct_fields__:
+        np.testing.assert_array_equal(getattr(flow, name), getattr(expected, name), err_msg=name)
+
+
+def test_a_revised_row_keeps_its_place_and_takes_a_new_sequence_number(tmp_path: Path) -> None:
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(rows=[(1, _row(0)), (2, _row(1))]))
+        journal.write(Batch(rows=[(3, _row(0, revision=1))]))
+        assert [(sequence, row.index) for sequence, row in journal.rows()] == [(3, 0), (2, 1)]
+        assert [row.index for _, row in journal.rows(since=2)] == [0]
+
+
+def test_the_same_number_in_two_acquisitions_makes_two_rows(tmp_path: Path) -> None:
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(rows=[(1, _row(0)), (2, _row(0, acquisition="other"))]))
+        assert len(list(journal.rows())) == 2
+
+
+def test_a_reader_sees_committed_rows_while_the_writer_goes_on(tmp_path: Path) -> None:
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(rows=[(1, _row(0))]))
+        with Journal(tmp_path) as reader:
+            reader.snapshot()
+            assert len(list(reader.rows())) == 1
+            journal.write(Batch(rows=[(2, _row(1))]))
+            assert len(list(reader.rows())) == 1
+            reader.release()
+            assert len(list(reader.rows())) == 2
+
+
+def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    Journal(tmp_path, create=True).close()
+    with Journal(tmp_path) as reader, pytest.raises(SessionError):
+        reader.write(Batch(rows=[(1, _row(0))]))
+
+
+def test_a_full_disk_leaves_the_journal_as_it_was_and_can_be_tried_again(tmp_path: Path) -> None:
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(rows=[(1, _row(0))]))
+        pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+        journal._db.execute(f"PRAGMA max_page_count = {pages}")
+        big = Batch(rows=[(2, _row(1, problems="x" * 100_000)), (3, _row(2))])
+        with pytest.raises(SessionError, match="full"):
+            journal.write(big)
+        assert len(list(journal.rows())) == 1
+        journal._db.execute("PRAGMA max_page_count = 100000")
+        journal.write(big)
+        assert len(list(journal.rows())) == 3
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    with Journal(tmp_path, create=True), pytest.raises(SessionError, match="another streamer"):
+        Journal(tmp_path, create=True)
+
+
+def test_a_session_is_never_overwritten(tmp_path: Path) -> None:
+    Journal(tmp_path, create=True).close()
+    with pytest.raises(SessionError, match="already holds a session"):
+        Journal(tmp_path, create=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"this is not a database at all, but some text of another program"])
+def test_a_folder_without_a_session_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(SessionError, match="no session"):
+        Journal(tmp_path / "nowhere")
+    (tmp_path / "session.sqlite").write_bytes(content)
+    with pytest.raises(SessionError, match=r"session\.sqlite"):
+        Journal(tmp_path)
+
+
+def test_a_journal_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    Journal(tmp_path, create=True).close()
+    with sqlite3.connect(tmp_path / "session.sqlite") as db:
+        db.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
+    db.close()
+    with pytest.raises(SessionError, match="schema 99"):
+        Journal(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SessionError, match="file"):
+        Journal(tmp_path / "file" / "session", create=True)

@@ -92,7 +92,7 @@ class Conveyor:
             return
         self.drain()   # rows stay in the order of arrival
         if isinstance(item, Refusal):
-            self._refuse(item)
+            self._refuse(self.ledger.admit_refusal(item))
         elif isinstance(item, Dropped):
             frame = self._admit(item.frame)
             if frame is not None:
@@ -140,7 +140,7 @@ class Conveyor:
         for key, columns in outcome.revisions:
             self._recorder.revise(key, columns)
         if outcome.refused:
-            self.report(self.ledger.count(refusal_of(frame, row.problems)).events)
+            self._count_refusal(refusal_of(frame, row.problems))
         else:
             self.ledger.count(row)
             self.alert(self.alarms.frame(row, at=frame.received_at, lost=outcome.lost, jump_px=outcome.jump_px))
@@ -158,16 +158,19 @@ class Conveyor:
 
     def _refuse(self, refusal: Refusal) -> None:
         """Count a frame that is not measured, and give it its row when its number is known."""
-        counted = self.ledger.count(refusal)
-        self.report(counted.events)
-        index = counted.item.index
-        if index is None or self._recorder.has_row((counted.item.acquisition, index)):
+        self._count_refusal(refusal)
+        if refusal.index is None or self._recorder.has_row((refusal.acquisition, refusal.index)):
             return
         row = FrameRow(
-            index=index, acquisition=counted.item.acquisition, view=refusal.view or DEFAULT_VIEW, kind=refusal.kind,
-            exposed_at=utc_text(refusal.exposed_at), received_at=utc_text(refusal.received_at),
+            index=refusal.index, acquisition=refusal.acquisition, view=refusal.view or DEFAULT_VIEW,
+            kind=refusal.kind, exposed_at=utc_text(refusal.exposed_at), received_at=utc_text(refusal.received_at),
             problems=refusal.reason, settings_revision=self.settings_revision)
         self._recorder.row(row, received_at=refusal.received_at)
+
+    def _count_refusal(self, refusal: Refusal) -> None:
+        self.ledger.count(refusal)
+        self.report([Event(kind=refusal.bucket, text=refusal.reason, acquisition=refusal.acquisition,
+                           index=refusal.index, at=time.time())])
 
     def _account(self) -> None:
         """Bring the accounting up to date, but not for every frame of a fast stream: long lists cost."""

@@ -104,7 +104,11 @@ class Theme:
                         padding: {self.px(4):.0f}px {self.px(12):.0f}px; }}
         QTabBar::tab:selected {{ background: {self.surface}; color: {self.text}; }}
         QToolTip {{ background: {self.surface}; color: {self.text}; border: 1px solid {self.border}; }}
-        QScrollBar {{ background: {self.background}; }}
+        QScrollBar:vertical {{ background: {self.surface}; width: {self.px(10):.0f}px; border: none; }}
+        QScrollBar::handle:vertical {{ background: {self.border}; min-height: {self.px(24):.0f}px;
+                                       border-radius: {self.px(4):.0f}px; }}
+        QScrollBar::add-line, QScrollBar::sub-line {{ height: 0px; }}
+        QScrollBar::add-page, QScrollBar::sub-page {{ background: {self.surface}; }}
         """
 
 
@@ -121,8 +125,6 @@ LIGHT = Theme(
 THEMES = {"dark": DARK, "light": LIGHT}
 
 
-def screen_scale(height_px: int, dots_per_inch: float) -> float:
-    """Return the scale for a screen: everything grows where the system does not enlarge by itself."""
-    by_density = dots_per_inch / 96.0
-    by_size = height_px / 1200.0 if height_px >= 1600 else 1.0
-    return float(min(max(by_density, by_size, 1.0), 4.0))
+def screen_scale(height_px: int) -> float:
+    """Return the scale for a screen so high: above 1600 px everything grows, if the system does not enlarge it."""
+    return min(height_px / 1200.0, 4.0) if height_px >= 1600 else 1.0

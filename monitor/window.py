@@ -169,7 +169,7 @@ class Window(QtWidgets.QMainWindow):
 
     def toggle_arrows(self) -> None:
         """Show or hide the displacement arrows."""
-        self.panel(FramePanel).toggle_arrows(self.scene())
+        self.panel(FramePanel).toggle_arrows()
 
     def toggle_theme(self) -> None:
         """Change between dark and light."""
@@ -260,7 +260,7 @@ class Window(QtWidgets.QMainWindow):
         if not self.paused and wanted != self._charts_of:
             self._charts, self._charts_of = self.store.charts(self.view), wanted
         self.timeline.follow(self._charts)
-        self.timeline.mark(self._order(self.selected), self.theme.pen(self.theme.text, 1.5))
+        self.timeline.mark(self._order(self.selected), self.theme.pen(self.theme.text, dashed=True))
         self._draw("charts")
 
     def _refresh_labels(self) -> None:

@@ -14,6 +14,8 @@ from monitor.words import DASH, length_um, value, verdict_word
 from streamer.records import FrameRow
 
 ALL_VIEWS = "all views"
+_NUMBERS = {"frame": 62, "blur": 86, "drift y": 122, "drift x": 122, "flagged": 96}
+"""With the width of each in px."""
 
 
 class BannerPanel(Panel):
@@ -41,7 +43,7 @@ class BannerPanel(Panel):
         self.numbers: dict[str, QtWidgets.QLabel] = {}
         line.addWidget(self.chip)
         line.addLayout(words, 1)
-        for name in ("frame", "blur", "drift y", "drift x", "flagged"):
+        for name in _NUMBERS:
             line.addLayout(self._number(name))
         self.views = QtWidgets.QComboBox()
         self.views.addItem(ALL_VIEWS)
@@ -68,6 +70,8 @@ class BannerPanel(Panel):
         super().restyle(theme)
         self.chip.setMinimumWidth(round(theme.px(150)))
         self.alert.setFont(theme.font(11.5, bold=True))
+        for name, width in _NUMBERS.items():   # so that nothing moves when digits come and go
+            self.numbers[name].setMinimumWidth(round(theme.px(width)))
 
     def refresh(self, scene: Scene) -> None:
         """Show the state now, whether paused or not."""

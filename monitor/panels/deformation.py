@@ -49,4 +49,4 @@ class DeformationPanel(Panel):
             curve.setData(x[some], y[some])
             top = max(top, float(y[some].max()) if some.size else 0.0)
         self._range = settle(self._range, 0.0, top, least=0.1)
-        self.plot.getViewBox().setYRange(min(0.0, self._range[0]), self._range[1], padding=0)
+        self.plot.getViewBox().setYRange(-0.02 * top, self._range[1], padding=0)

@@ -6,8 +6,8 @@ import numpy as np
 import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore
 
-from monitor.panels.base import Panel, Scene
-from monitor.panels.overlays import Arrows, ScaleBar
+from monitor.panels.base import Pacer, Panel, Scene
+from monitor.panels.overlays import SPACING, Arrows, ScaleBar
 from monitor.panels.timeline import Timeline
 from monitor.rows import Key
 from monitor.store import Picture
@@ -47,6 +47,9 @@ class FramePanel(Panel):
         self._flow: FlowResult | None = None
         self._shape = (0, 0)
         self.with_arrows = True
+        self._scene: Scene | None = None
+        self._zoomed = Pacer(100, self._redraw_arrows, self)   # their density belongs to the zoom
+        self.box.sigRangeChanged.connect(self._zoomed.request)
 
     def restyle(self, theme: Theme) -> None:
         """Take other colours."""
@@ -59,7 +62,7 @@ class FramePanel(Panel):
 
     def refresh(self, scene: Scene) -> None:
         """Show the newest picture and the newest field of the same view."""
-        picture = scene.picture
+        picture, self._scene = scene.picture, scene
         if picture is None or picture.image is None:
             self._clear()
             return
@@ -83,17 +86,20 @@ class FramePanel(Panel):
         if self._shown is not None and self._shown.image is not None:
             self._level(self._shown.image)
 
-    def toggle_arrows(self, scene: Scene) -> None:
+    def toggle_arrows(self) -> None:
         """Show or hide the arrows."""
         self.with_arrows = not self.with_arrows
-        if self._shown is not None:
-            self._draw_arrows(scene, self._shown)
+        self._redraw_arrows()
+
+    def _redraw_arrows(self) -> None:
+        if self._shown is not None and self._scene is not None:
+            self._draw_arrows(self._scene, self._shown)
 
     def _clear(self) -> None:
         self._shown = self._flow = self._levels = None
         self._shape = (0, 0)
         self.image.clear()
-        self.arrows.set_flow(None, (0.0, 0.0), 1.0)
+        self.arrows.set_flow(None, (0.0, 0.0), spacing_px=1.0)
         for item in (self.bar, self.scale_text):
             item.setVisible(False)
         self.hint.setVisible(True)
@@ -135,7 +141,8 @@ class FramePanel(Panel):
             if (row is not None and row.reference_index == flow.reference_index
                     and row.drift_y_px is not None and row.drift_x_px is not None):
                 drift = row.drift_y_px, row.drift_x_px
-        self.arrows.set_flow(flow, drift, self._shape[1])
+        pixel = self.box.viewPixelSize()[0]
+        self.arrows.set_flow(flow, drift, spacing_px=self.theme.px(SPACING) * pixel)
         self.scale_text.setVisible(flow is not None)
         if flow is not None:
             late = "" if flow.index == picture.index else f" of frame {flow.index}"

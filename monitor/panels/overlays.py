@@ -11,8 +11,8 @@ from pyqtgraph.Qt import QtCore, QtGui
 from monitor.theme import Theme
 from streamer.records import FloatArray, FlowResult
 
-SPACING_PX = 18.0
-"""Arrows stand at least this far apart, in frame pixels of a picture 650 px wide."""
+SPACING = 26.0
+"""Distance of the arrows in pixels of the screen."""
 NOISE_SIGMAS = 2.0
 NOISE_PX = 0.1
 """What counts as noise where the field has no error."""
@@ -39,17 +39,16 @@ class Arrows(pg.GraphicsObject):
         self._halo, self._core = theme.pen(HALO, 4.0), theme.pen(CORE, 1.6)
         self.update()
 
-    def set_flow(self, flow: FlowResult | None, drift: tuple[float, float], width_px: float) -> None:
+    def set_flow(self, flow: FlowResult | None, drift: tuple[float, float], *, spacing_px: float) -> None:
         """Draw a field over a picture with this drift against the field's reference frame."""
         segments = np.empty((0, 4))
         self.count = 0
         if flow is not None:
-            base, vector = visible_arrows(flow, drift, spacing_px=SPACING_PX * max(width_px, 1.0) / 650.0)
+            base, vector = visible_arrows(flow, drift, spacing_px=spacing_px)
             self.count = len(base)
             if self.count:
-                step = max(SPACING_PX * width_px / 650.0, float(np.median(np.diff(flow.grid_x_px, prepend=0.0))))
-                self.gain = choose_gain(self.gain, vector, 1.6 * step)
-                segments = arrow_segments(base, vector * self.gain, head=0.28 * step)
+                self.gain = choose_gain(self.gain, vector, 1.3 * spacing_px)
+                segments = arrow_segments(base, vector * self.gain, head=0.24 * spacing_px)
         self.prepareGeometryChange()
         self._lines.resize(len(segments))
         self._lines.ndarray()[:] = segments

@@ -27,8 +27,7 @@ class SharpnessPanel(Panel):
         self.plot.setLabel("left", "blur length / px")
         self.limit = pg.PlotCurveItem(connect="finite", fillLevel=0)
         self.bars = pg.PlotCurveItem(connect="pairs")
-        self.tolerance = pg.InfiniteLine(angle=0, movable=False, label="tolerance {value:.1f} px",
-                                         labelOpts={"position": 0.12, "anchors": [(0.5, 1.0), (0.5, 1.0)]})
+        self.tolerance = pg.InfiniteLine(angle=0, movable=False)
         self.plot.addItem(self.limit)
         self.plot.addItem(self.bars)
         self.plot.addItem(self.tolerance)
@@ -50,15 +49,11 @@ class SharpnessPanel(Panel):
         self.limit.setBrush(theme.brush(theme.dim, 40))
         self.bars.setPen(theme.pen(theme.dim))
         self.tolerance.setPen(theme.pen(theme.major, dashed=True))
-        self.tolerance.label.setColor(theme.text)
-        self.tolerance.label.setFont(theme.font(9.5))
         for word, item in self.dots.items():
             colour = theme.verdict_colour(word)
             item.setBrush(theme.brush(colour))
             item.setPen(theme.pen(colour if word == "refused" else theme.background, 2.0 if word == "refused" else 0.7))
             item.setSize(theme.px(_SIZES[word]))
-        self._legend.set_runs([(f"   {GLYPHS[word]} {word}", theme.verdict_colour(word)) for word in self.dots]
-                              + [("   ▒ below its detection limit", theme.dim)])
 
     def refresh(self, scene: Scene) -> None:
         """Draw what the x range shows."""
@@ -77,6 +72,9 @@ class SharpnessPanel(Panel):
         tolerance = scene.status.blur_tolerance_px if scene.status is not None else 0.0
         self.tolerance.setVisible(tolerance > 0)
         self.tolerance.setValue(tolerance)
+        runs = [(f"   {GLYPHS[word]} {word}", self.theme.verdict_colour(word)) for word in self.dots]
+        runs.append((f"   ┄ tolerance {tolerance:.1f} px", self.theme.major) if tolerance > 0 else ("", self.theme.dim))
+        self._legend.set_runs([*runs, ("   ▒ below the detection limit", self.theme.dim)])
         shown = length[some]
         top = max([tolerance * 1.5, 1.0, *([float(np.nanmax(shown))] if np.isfinite(shown).any() else [])])
         self._range = settle(self._range, -0.02 * top, top, least=1.0)

@@ -16,7 +16,7 @@ from monitor.words import blur, clock, value, verdict_word
 from streamer.records import FrameRow
 
 COLUMNS = ("Frame", "View", "Time", "Verdict", "Blur", "Angle", "Reason")
-_WIDTHS = (62, 62, 92, 118, 176, 58)
+_WIDTHS = (54, 52, 84, 106, 160, 52)
 
 
 class FlaggedModel(QtCore.QAbstractTableModel):
@@ -116,6 +116,7 @@ class TablePanel(Panel):
         self.table.setAlternatingRowColors(True)
         self.table.setShowGrid(False)
         self.table.setWordWrap(False)
+        self.table.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.table.verticalHeader().setVisible(False)
         self.table.horizontalHeader().setStretchLastSection(True)
         self.table.horizontalHeader().setDefaultAlignment(QtCore.Qt.AlignmentFlag.AlignLeft)
@@ -135,6 +136,7 @@ class TablePanel(Panel):
     def refresh(self, scene: Scene) -> None:
         """List the flagged frames and mark the selected one."""
         self.model.show(scene)
+        self.table.setColumnHidden(COLUMNS.index("View"), len(scene.charts.views) < 2)
         count = self.model.rowCount()
         self._legend.set_runs([(f"   {count}" if count else "   none", None), ("   newest on top", self.theme.dim)])
         self._mark(scene)

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import FrameError
-from streamer.imaging.spectrum import SECTORS, PolarPower, bin_frequencies
+from streamer.imaging.spectrum import RINGS, SECTORS, PolarPower, bin_frequencies
 from streamer.records import FloatArray
 
 DETECTION_SIGMA = 4.0
@@ -32,11 +34,19 @@ _LOOSE_VARIANCE = 300.0  # px^2, spread of the prior on S: keeps directions with
 _LOOSE_GAIN = 5.0        # the same for the logarithm of the gain
 _LARGEST_STEP = 12.0     # px^2 per iteration
 _ITERATIONS = 14
+_GAIN_ONLY = np.array([1.0, 0.0, 0.0, 0.0])
+_MISFIT = 2.5            # reduced chi-square from which other starts are tried
+_WIDE_STARTS = (0.5, 2.0, 8.0)   # px^2
+_TAIL = 0.1              # what may be left of fine structure that the model has blurred away
+_USUAL_BINS = 24         # bins that the expectation counts for beside what is found
+_SAME = 0.55             # relative change of the power of single modes up to which two frames show the same place
+_FOREIGN_VARIANCE = 1.0  # px^2, by which spectra of different places of a specimen differ
 _SHAPE_SHARE = 0.015     # of the length, error from the unknown shape of the point-spread function
 _K = 4 * np.pi**2
 _FAMILY_SCORE = 8.0      # from here on the shape of the point-spread function matters to its length
-_STARTS = (0.8, 1.0, 1.5, 2.2)
+_LONG_STARTS = (0.8, 1.0, 1.5, 2.2)
 _ANGLES = np.linspace(0.0, np.pi, 36, endpoint=False)
+_ISOTROPIC = np.array([[1.0, 0.0, 0.0], [0.0, 0.25, 0.0], [0.0, 0.0, 1.0]])
 _DIRECTIONS = np.stack([np.sin(_ANGLES) ** 2, 2 * np.sin(_ANGLES) * np.cos(_ANGLES), np.cos(_ANGLES) ** 2], 1)
 
 Vector = NDArray[np.float64]
@@ -72,7 +82,7 @@ class BlurEstimate:
     angle_deg: float
     """Direction of the blur, 0 = along +x, counter-clockwise on the screen, in (-90, 90]."""
     score: float
-    """Largest eigenvalue over its error: the significance of the blur."""
+    """Largest eigenvalue over the error that it has in a sharp frame: the significance of the blur."""
     limit_px: float
     """Shortest blur that would have been found, whatever its direction."""
     gain: float
@@ -81,6 +91,8 @@ class BlurEstimate:
     """Reduced chi-square of the fit, about 1 when the model holds."""
     least_px2: float
     """Smallest eigenvalue of `covariance`; significantly negative when the frame is sharper than the baseline."""
+    texture: float
+    """Relative change of the power of single modes: 0.2 to 0.4 for frames of the same place, 1 for another."""
     least_score: float
     """`least_px2` over its error."""
 
@@ -120,15 +132,16 @@ def estimate_blur(power: PolarPower, baseline: Baseline) -> BlurEstimate:
         Without structure in a direction the errors and the limit are large (up to about 100 px).
     """
     fit = _Fit(power, baseline)
-    theta = fit.solve(_gaussian, np.zeros(4))
-    errors, chi2 = fit.errors(_gaussian, theta)
-    estimate = _describe(theta, errors, chi2)
+    best = fit.solve(_gaussian, np.zeros(4))
+    if best.chi2 > _MISFIT:   # strong blur is out of reach of a start at none
+        for variance in _WIDE_STARTS:
+            best = min(best, fit.solve(_gaussian, np.array([0.0, variance, 0.0, variance])), key=_badness)
+    estimate = _describe(best)
     if estimate.score < _FAMILY_SCORE:
         return estimate
-    start = min((_scaled(theta, factor) for factor in _STARTS), key=lambda start: fit.chi2(_uniform, start))
-    theta = fit.solve(_uniform, start)
-    errors, other = fit.errors(_uniform, theta)
-    return _describe(theta, errors, other) if other < chi2 else estimate
+    start = min((_scaled(best.theta, factor) for factor in _LONG_STARTS), key=partial(fit.badness, _uniform))
+    other = fit.solve(_uniform, start)
+    return _describe(other) if other.badness < best.badness else estimate
 
 
 def _gaussian(s: Vector) -> tuple[Vector, Vector]:
@@ -158,62 +171,115 @@ def _scaled(theta: Vector, factor: float) -> Vector:
     return theta * np.array([1.0, factor, factor, factor])
 
 
+class _Solution(NamedTuple):
+    theta: Vector
+    errors: NDArray[np.float64]
+    """(3, 3) covariance of the errors of (yy, yx, xx)."""
+    sharp_errors: NDArray[np.float64]
+    """(3, 3) what these errors would be, were the frame not blurred."""
+    chi2: float
+    badness: float
+    """-2 ln likelihood."""
+    texture: float
+    """Relative change of the power of a mode, in place of the expected `_TEXTURE`."""
+
+
+def _badness(solution: _Solution) -> float:
+    return solution.badness
+
+
 class _Fit:
     """The estimating equation of one frame: parameters ``(ln g, yy, yx, xx)``."""
 
     def __init__(self, power: PolarPower, baseline: Baseline) -> None:
-        used = power.counts.ravel() >= 2
+        self.used = power.counts.ravel() >= 2
+        self.ring = np.repeat(np.arange(RINGS), SECTORS)[self.used]
         smooth = _smooth_reference(baseline.power, power.counts)
         unit = max(float(smooth.max()), 1e-30)
-        self.p = power.power.ravel()[used].astype(np.float64) / unit
-        self.r = baseline.power.ravel()[used].astype(np.float64) / unit
-        self.q = np.repeat(smooth, SECTORS)[used] / unit
-        self.n = power.counts.ravel()[used].astype(np.float64)
+        self.p = power.power.ravel()[self.used].astype(np.float64) / unit
+        self.r = baseline.power.ravel()[self.used].astype(np.float64) / unit
+        self.q = np.repeat(smooth, SECTORS)[self.used] / unit
+        self.spread = _WINDOW_LOSS / power.counts.ravel()[self.used].astype(np.float64)
         self.phi = power.floor / unit
         self.phi_r = baseline.floor / unit
         self.frames = baseline.frames
-        self.used = used
         self.prior = np.diag([_LOOSE_GAIN**-2] + 3 * [_LOOSE_VARIANCE**-2])
 
-    def solve(self, family: Family, theta: Vector) -> Vector:
+    def solve(self, family: Family, theta: Vector) -> _Solution:
         for _ in range(_ITERATIONS):
-            _, residual, weighted, j_r = self._linear(family, theta)
-            slope = weighted.T @ j_r
+            model = self._model(family, theta)
+            slope = model.instruments.T @ model.derivatives
             values, vectors = np.linalg.eigh(0.5 * (slope + slope.T) + self.prior)
             values = np.maximum(np.abs(values), _LOOSE_VARIANCE**-2)
-            step = vectors @ ((vectors.T @ (weighted.T @ residual - self.prior @ theta)) / values)
+            step = vectors @ ((vectors.T @ (model.instruments.T @ model.residual - self.prior @ theta)) / values)
             step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step[1:]).max()), 1e-12),
                         2.0 / max(abs(float(step[0])), 1e-12))
             theta = theta + step
             if np.abs(step).max() < 1e-3:
                 break
-        return theta
+        model = self._model(family, theta)
+        chi2 = float(np.sum(model.residual**2 / model.variance)) / max(len(model.residual) - 4, 1)
+        sharp = self._model(family, theta * _GAIN_ONLY)
+        return _Solution(theta, self._errors(model) * max(chi2, 1.0), self._errors(sharp) * max(chi2, 1.0), chi2,
+                         self._badness(model, theta), self._texture(model))
 
-    def errors(self, family: Family, theta: Vector) -> tuple[NDArray[np.float64], float]:
-        variance, residual, weighted, j_r = self._linear(family, theta)
-        chi2 = float(np.sum(residual**2 / variance)) / max(len(residual) - 4, 1)
-        slope = weighted.T @ j_r + self.prior
-        inner = weighted.T @ (weighted * variance[:, None]) + self.prior
-        inverse = np.linalg.pinv(slope)
-        return inverse @ inner @ inverse.T * max(chi2, 1.0), chi2
+    def _errors(self, model: _Model) -> NDArray[np.float64]:
+        """(3, 3) covariance of the errors of (yy, yx, xx)."""
+        inner = model.instruments.T @ (model.instruments * model.variance[:, None]) + self.prior
+        inverse = np.linalg.pinv(model.instruments.T @ model.derivatives + self.prior)
+        errors: NDArray[np.float64] = (inverse @ inner @ inverse.T)[1:, 1:]
+        return errors
 
-    def chi2(self, family: Family, theta: Vector) -> float:
-        variance, residual, _, _ = self._linear(family, theta)
-        return float(np.sum(residual**2 / variance + np.log(variance)))
+    def badness(self, family: Family, theta: Vector) -> float:
+        return self._badness(self._model(family, theta), theta)
 
-    def _linear(self, family: Family, theta: Vector) -> tuple[Vector, Vector, NDArray[np.float64], NDArray[np.float64]]:
-        """Variance, residual, weighted instruments (n, 4) and derivatives of the model (n, 4)."""
+    def _badness(self, model: _Model, theta: Vector) -> float:
+        return float(np.sum(model.residual**2 / model.variance + np.log(model.variance)) + theta @ self.prior @ theta)
+
+    def _texture(self, model: _Model) -> float:
+        """Estimate the relative change of single modes from the bins in which nothing else scatters.
+
+        Every ring is scaled to fit: defocus changes rings as a whole, another place changes every bin.
+        """
+        weight = 1 / model.variance
+        scale = self._by_ring(weight * self.p * model.fitted) / self._by_ring(weight * model.fitted**2 + 1e-30)
+        own = self.spread * model.expected**2
+        share = SECTORS / (SECTORS - 1)
+        excess = share * (self.p - scale[self.ring] * model.fitted) ** 2 - (model.variance - _TEXTURE**2 * own)
+        weight = (own / model.variance) ** 2
+        total = float(np.sum(weight * excess / np.maximum(own, 1e-30))) + _USUAL_BINS * _TEXTURE**2
+        return float(np.sqrt(max(total / (float(weight.sum()) + _USUAL_BINS), 0.0)))
+
+    def _by_ring(self, values: Vector) -> Vector:
+        return np.bincount(self.ring, weights=values, minlength=RINGS)
+
+    def _model(self, family: Family, theta: Vector) -> _Model:
         squares = _SQUARES[family][self.used]
         shape, slope = family(squares @ theta[1:])
         slopes = np.einsum("bk,bki->bi", slope, squares) / slope.shape[1]
         gain = np.exp(np.clip(theta[0], -20.0, 20.0))
-        m = gain * shape.mean(1)
+        fall = shape.mean(1)
+        m = gain * fall
         mq = m * self.q
-        variance = _WINDOW_LOSS / self.n * (
+        variance = self.spread * (
             self.phi**2 + 2 * self.phi * mq + m**2 * (self.phi_r**2 + 2 * self.phi_r * self.q) / self.frames
-            + (_TEXTURE * mq) ** 2) + 1e-18
-        derivative = np.column_stack([m, gain * slopes])
-        return variance, self.p - m * self.r, derivative * (self.q / variance)[:, None], derivative * self.r[:, None]
+            + (_TEXTURE * mq) ** 2) + (_TAIL * np.clip(1 - fall, 0.0, 1.0) ** 2 * gain * self.q) ** 2 + 1e-18
+        derivatives = np.column_stack([m, gain * slopes])
+        return _Model(mq, m * self.r, variance, self.p - m * self.r, derivatives * (self.q / variance)[:, None],
+                      derivatives * self.r[:, None])
+
+
+class _Model(NamedTuple):
+    expected: Vector
+    """(n,) smooth power that the model gives the frame."""
+    fitted: Vector
+    """(n,) the same with the texture of the baseline."""
+    variance: Vector
+    residual: Vector
+    instruments: NDArray[np.float64]
+    """(n, 4) derivatives by the parameters, of the smooth model, over the variance."""
+    derivatives: NDArray[np.float64]
+    """(n, 4) of the model itself."""
 
 
 def _smooth_reference(power: FloatArray, counts: FloatArray) -> Vector:
@@ -227,25 +293,30 @@ def _smooth_reference(power: FloatArray, counts: FloatArray) -> Vector:
     return smooth
 
 
-def _describe(theta: Vector, errors: NDArray[np.float64], chi2: float) -> BlurEstimate:
+def _describe(solution: _Solution) -> BlurEstimate:
+    theta, chi2 = solution.theta, solution.chi2
     covariance = np.array([[theta[1], theta[2]], [theta[2], theta[3]]])
     values, vectors = np.linalg.eigh(covariance)
-    spread = errors[1:, 1:]
+    foreign = _FOREIGN_VARIANCE * np.clip((solution.texture - _SAME) / (1 - _SAME), 0.0, 1.5)
+    doubt = (foreign**2 + _FLOOR_VARIANCE**2) * _ISOTROPIC
+    spread = solution.errors + foreign**2 * _ISOTROPIC
+    sharp_spread = solution.sharp_errors + doubt
+    covariance = np.array([[theta[1], theta[2]], [theta[2], theta[3]]])
+    values, vectors = np.linalg.eigh(covariance)
     largest, least = float(values[1]), float(values[0])
     vy, vx = vectors[:, 1]
     sigma = _sigma_along(vy, vx, spread)
-    sigma_least = _sigma_along(vectors[0, 0], vectors[1, 0], spread)
-    worst = float(np.sqrt(max(np.einsum("ki,ij,kj->k", _DIRECTIONS, spread, _DIRECTIONS).max(), 0.0)))
+    worst = float(np.sqrt(max(np.einsum("ki,ij,kj->k", _DIRECTIONS, sharp_spread, _DIRECTIONS).max(), 0.0)))
     length = np.sqrt(12 * max(largest, 0.0))
+    statistical = np.sqrt(12 * (max(largest, 0.0) + sigma)) - length
     angle = np.degrees(np.arctan2(-vy, vx))
     angle = angle - 180 if angle > 90 else angle + 180 if angle <= -90 else angle
     return BlurEstimate(
         covariance=covariance, covariance_errors=spread, length_px=float(length),
-        length_sigma_px=float(np.hypot(np.sqrt(12 * (max(largest, 0.0) + sigma)) - length, _SHAPE_SHARE * length)), angle_deg=float(angle),
-        score=largest / float(np.hypot(sigma, _FLOOR_VARIANCE)),
-        limit_px=float(np.sqrt(12 * DETECTION_SIGMA * np.hypot(worst, _FLOOR_VARIANCE))),
-        gain=float(np.exp(np.clip(theta[0], -50, 50))), chi2=chi2, least_px2=least,
-        least_score=least / float(np.hypot(sigma_least, _FLOOR_VARIANCE)))
+        length_sigma_px=float(np.hypot(statistical, _SHAPE_SHARE * length)), angle_deg=float(angle),
+        score=largest / _sigma_along(vy, vx, sharp_spread), limit_px=float(np.sqrt(12 * DETECTION_SIGMA * worst)),
+        gain=float(np.exp(np.clip(theta[0], -50, 50))), chi2=chi2, texture=solution.texture, least_px2=least,
+        least_score=least / _sigma_along(vectors[0, 0], vectors[1, 0], sharp_spread))
 
 
 def _sigma_along(vy: float, vx: float, spread: NDArray[np.float64]) -> float:

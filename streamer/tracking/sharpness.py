@@ -30,7 +30,7 @@ _ACCEPT_MARGIN = 1.0      # a frame this close below the threshold is sharp, but
 _LOCKED_OUT = 8           # more consecutive rejections than this, and the baseline is wrong
 _CONFIRMED_WITHIN = 16    # frames within which a second sharper frame must confirm the first
 _GAIN_LIMIT = 2.0         # contrast changed by more than this factor of power...
-_MISFIT = 4.0             # ...or a reduced chi-square beyond this: other content
+_FOREIGN_TEXTURE = 0.8    # ...or single modes by more than this: another place
 _ODD_FRAMES = 3           # as often in a row: a new baseline
 _FAR_SHARE = 0.3          # of the frame: baseline frames that drifted further show other structure
 _VIEWS = 512              # least recently seen views are forgotten
@@ -170,9 +170,7 @@ class Sharpness:
             return self._sharper_came(state, row, problems)
         state.rejected.clear()
         if self._odd(state, estimate):
-            state.odd.append(row)
-            if len(state.odd) >= _ODD_FRAMES:
-                self._reopen(state, problems)
+            self._odd_came(state, row, problems)
             return []
         state.odd.clear()
         if estimate.score > self._settings.score_threshold - _ACCEPT_MARGIN:
@@ -207,7 +205,7 @@ class Sharpness:
     def _odd(self, state: _View, estimate: BlurEstimate) -> bool:
         usual = float(np.median(state.gains)) if state.gains else 1.0
         ratio = estimate.gain / max(usual, 1e-12)
-        return not 1 / _GAIN_LIMIT < ratio < _GAIN_LIMIT or estimate.chi2 > _MISFIT
+        return not 1 / _GAIN_LIMIT < ratio < _GAIN_LIMIT or estimate.texture > _FOREIGN_TEXTURE
 
     def _warming(self, state: _View) -> bool:
         return state.accepted < min(self._settings.warm_up, self._settings.baseline)
@@ -319,9 +317,16 @@ class Sharpness:
         _clear(state)
         self._accept(state, best)
 
-    def _reopen(self, state: _View, problems: list[str]) -> None:
-        """Contrast or content has changed for good: the frames that show it are the new baseline."""
-        problems.append(f"contrast or content changed {len(state.odd)} frames ago: new blur baseline")
+    def _odd_came(self, state: _View, row: _Row, problems: list[str]) -> None:
+        """Open a new baseline when the last frames differ from the old one, but not from each other."""
+        others = state.odd[-_ODD_FRAMES + 1:]
+        state.odd = [*others, row]
+        if len(state.odd) < _ODD_FRAMES:
+            return
+        estimate = estimate_blur(row.power, baseline_of([other.power for other in others]))
+        if not 1 / _GAIN_LIMIT < estimate.gain < _GAIN_LIMIT or estimate.texture > _FOREIGN_TEXTURE:
+            return
+        problems.append(f"contrast or place changed {len(state.odd)} frames ago: new blur baseline")
         members = list(state.odd)
         _clear(state)
         for member in members:

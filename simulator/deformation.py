@@ -131,7 +131,9 @@ class PlateDeformation:
 
     def _belonging(self, y: Field, x: Field) -> Field:
         """Share of each plate at each point, (plates, ...): a soft Voronoi partition with seams of equal width."""
-        distance = np.stack([np.hypot(y - cy, x - cx) for cy, cx in self._centres])
+        # Rounded at the centres, where a plain distance has a tip that no spline follows.
+        tip = 0.5 * self._seam_px
+        distance = np.stack([np.sqrt((y - cy) ** 2 + (x - cx) ** 2 + tip**2) for cy, cx in self._centres])
         weight = np.exp(-2.0 / self._seam_px * (distance - distance.min(axis=0)))
         share: Field = weight / weight.sum(axis=0)
         return share

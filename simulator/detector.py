@@ -24,8 +24,6 @@ _ZINGER_SHARE = 2e-5
 _STRIPES = 4
 """Noise is drawn in this many stripes, each with its own stream of numbers, so that threads share the work."""
 
-_pool = ThreadPoolExecutor(2, thread_name_prefix="noise")
-
 
 class Detector:
     """A camera behind a scintillator, with its light.
@@ -98,7 +96,8 @@ class Detector:
             np.rint(counts, out=counts)
             image[rows] = np.clip(counts, 0, FULL_SCALE_ADU, out=counts)
 
-        list(_pool.map(stripe, range(_STRIPES)))
+        with ThreadPoolExecutor(2, thread_name_prefix="noise") as pool:
+            list(pool.map(stripe, range(_STRIPES)))
         return image
 
 

@@ -24,6 +24,7 @@ DEFAULT_ENDPOINT = "tcp://127.0.0.1:5555"
 LINGER_S = 5.0
 """How long the last frames may take to leave."""
 _HIGH_WATER_MARK = 200
+_LARGEST_PORT = 65_535
 _LATEST_S = 1.0
 """A sender that fell behind by more than this does not catch up with a burst."""
 
@@ -64,13 +65,14 @@ class Sender:
         self._socket.setsockopt(zmq.SNDHWM, high_water_mark)
         self._pattern = pattern
         try:
+            _check_port(endpoint)
             if connect:
                 self._socket.connect(endpoint)
                 self.endpoint = endpoint
             else:
                 self._socket.bind(endpoint)
                 self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        except (zmq.ZMQError, UnicodeError) as error:
+        except (zmq.ZMQError, ValueError) as error:
             self.close(linger_s=0)
             raise LinkError(_reason(endpoint, error, connect=connect)) from error
         log.info("sending frames on %s (%s)", self.endpoint, pattern)
@@ -250,6 +252,13 @@ class Prefetch:
 def _stamped(frame: Frame) -> Frame:
     """Pretend that the exposure has just ended."""
     return msgspec.structs.replace(frame, exposed_at=time.time() - (frame.exposure_s or 0.0))
+
+
+def _check_port(endpoint: str) -> None:
+    """Refuse ports that do not exist; ZeroMQ would silently take another one."""
+    port = endpoint.rpartition(":")[2]
+    if endpoint.startswith("tcp://") and port.isdecimal() and int(port) > _LARGEST_PORT:
+        raise ValueError(f"port {port} is above {_LARGEST_PORT}")
 
 
 def _reason(endpoint: str, error: Exception, *, connect: bool) -> str:

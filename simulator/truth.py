@@ -55,6 +55,7 @@ def blur_length_angle(covariance_px2: NDArray[np.float64]) -> tuple[float, float
     length = math.sqrt(12 * max(float(values[1]), 0.0))
     if float(values[1] - values[0]) <= 1e-9:
         return length, math.nan
-    angle = math.degrees(math.atan2(-vectors[0, 1], vectors[1, 1]))  # y points down
+    # y points down; rounding keeps a vertical blur at +90.
+    angle = round(math.degrees(math.atan2(-vectors[0, 1], vectors[1, 1])), 9)
     angle = -((-angle + 90) % 180 - 90)
     return length, angle

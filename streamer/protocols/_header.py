@@ -17,6 +17,7 @@ from streamer.records import KINDS, AnyArray, Frame, Kind
 LARGEST_HEADER_BYTES = 1 << 20
 LARGEST_INDEX = 2**63 - 1
 """Largest frame number: what the journal can store."""
+LARGEST_NUMBER = 1e300
 LONGEST_NAME = 255
 MOST_DIMENSIONS = 8
 
@@ -182,7 +183,7 @@ def _whole(key: str, value: Any) -> int:
 
 
 def _number(key: str, value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e300:
+    if type(value) not in (int, float) or not abs(value) <= LARGEST_NUMBER:
         raise ProtocolError(f"{key} is {_short(value)}, expected a number")
     return float(value)
 

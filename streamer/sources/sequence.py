@@ -78,7 +78,7 @@ class Ledger:
         if late:
             stream.tally("out_of_order", index)
             events.append(_event("out_of_order", stream, frame, index,
-                                 f"frame {index} came after frame {stream.newest}"))
+                                 f"frame {index} came after {'the end' if stream.closed else f'frame {stream.newest}'}"))
         self._remember(stream, index, signature)
         final = msgspec.structs.replace(frame, index=index, acquisition=stream.name,
                                         recollects=stream.unwrap_recollected(frame.recollects, index))
@@ -166,9 +166,11 @@ class Ledger:
         return ledger
 
     def _judge(self, stream: Stream, index: int, signature: Signature) -> Literal["accept", "duplicate", "anew"]:
-        if stream.first is None or index in stream.missing:
+        if stream.first is None:
             return "accept"
         behind = stream.newest - index
+        if index in stream.missing:   # what went by before we listened does not come after all
+            return "anew" if index < stream.origin and (stream.closed or behind > NEAR) else "accept"
         if not stream.is_inside(index):
             return "anew" if stream.closed or behind > NEAR else "accept"
         if index in stream.spoilt:   # only where an acquisition begins is a second start more likely than a repeat

@@ -49,7 +49,9 @@ class Ranges:
             self._replace(0, 1, [])
 
     def remove(self, first: int, last: int) -> None:
-        """Take the numbers from `first` to `last` out, as far as they are in."""
+        """Take the numbers from `first` to `last` out, as far as they are in; nothing when `last` is smaller."""
+        if last < first:
+            return
         low = bisect.bisect_left(self._lasts, first)
         high = bisect.bisect_right(self._firsts, last)
         if low >= high:

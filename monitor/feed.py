@@ -210,9 +210,10 @@ class Feed:
     def _refuse(self, error: ProtocolError) -> None:
         self._foreign += 1
         self._foreign_at = time.monotonic()
-        if str(error) != self._foreign_text:   # the same one again and again would fill the log
-            _log.warning("%s: %s", self.endpoint, error)
-        self._foreign_text = str(error)
+        text = f"{self.endpoint} sends something else than results: {error}"
+        if text != self._foreign_text:   # the same one again and again would fill the log
+            _log.warning("%s", text)
+        self._foreign_text = text
         self._announce()
 
     def _note(self, text: str) -> None:

@@ -46,7 +46,7 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class Charts:
-    """Columns of the rows that are to be drawn, sorted by `order`; ``numbers`` holds NaN where there is no value."""
+    """Columns of projections and flagged frames, sorted by `order`; ``numbers`` holds NaN where there is no value."""
 
     version: int = -1
     views: tuple[str, ...] = ()
@@ -93,13 +93,16 @@ class RowTable:
         self.codes = np.empty((5, 256), np.int64)
         """acquisition, view, kind, verdict, sequence."""
         self.flagged = np.empty(256, np.bool_)
+        self.drawn = np.empty(256, np.bool_)
+        """Projections and flagged frames; flats and darks would only take room in the charts."""
         self.problems: dict[int, str] = {}
         self.times: list[tuple[str | None, str | None]] = []
         """exposed_at, received_at."""
         self.replaced: dict[tuple[int, int], int] = {}
         self.acquisitions, self.views, self.kinds = _Words(), _Words(), _Words()
-        self.spans: list[tuple[int, int, str]] = []
-        """Per acquisition: lowest index, highest index, earliest time of arrival."""
+        self.spans: dict[int, tuple[int, int, str]] = {}
+        """Per acquisition with drawn rows: lowest index, highest index, earliest time of arrival."""
+        self.drawn_views: list[str] = []
 
     def put(self, row: FrameRow, sequence: int) -> bool:
         """Add or replace a row; False if a newer revision is already here."""
@@ -123,7 +126,9 @@ class RowTable:
             self.problems.pop(place, None)
         if row.recollects is not None:
             self.replaced[acquisition, row.recollects] = row.index
-        self._widen(acquisition, row)
+        self.drawn[place] = row.kind == "projection" or self.flagged[place]
+        if self.drawn[place]:
+            self._widen(acquisition, row)
         return True
 
     def _append(self, key: tuple[int, int]) -> int:
@@ -132,6 +137,7 @@ class RowTable:
             self.numbers = np.concatenate([self.numbers, np.empty_like(self.numbers)], axis=1)
             self.codes = np.concatenate([self.codes, np.empty_like(self.codes)], axis=1)
             self.flagged = np.concatenate([self.flagged, np.empty_like(self.flagged)])
+            self.drawn = np.concatenate([self.drawn, np.empty_like(self.drawn)])
         self.length += 1
         self.places[key] = place
         self.times.append((None, None))
@@ -139,17 +145,16 @@ class RowTable:
 
     def _widen(self, acquisition: int, row: FrameRow) -> None:
         at = row.received_at or ""
-        if acquisition == len(self.spans):
-            self.spans.append((row.index, row.index, at))
-        else:
-            first, last, earliest = self.spans[acquisition]
-            self.spans[acquisition] = min(first, row.index), max(last, row.index), min(earliest, at)
+        if row.view not in self.drawn_views:
+            self.drawn_views.append(row.view)
+        first, last, earliest = self.spans.get(acquisition, (row.index, row.index, at))
+        self.spans[acquisition] = min(first, row.index), max(last, row.index), min(earliest, at)
 
     def offsets(self) -> FloatColumn:
         """Return what is added to the index in each acquisition so that acquisitions follow each other by time."""
-        offsets = np.zeros(len(self.spans))
+        offsets = np.zeros(len(self.acquisitions.words))
         end: float | None = None
-        for number in sorted(range(len(self.spans)), key=lambda number: self.spans[number][2]):
+        for number in sorted(self.spans, key=lambda number: self.spans[number][2]):
             first, last, _ = self.spans[number]
             offsets[number] = 0.0 if end is None else end + 1 - first
             end = offsets[number] + last
@@ -193,20 +198,17 @@ class RowTable:
     def charts(self, version: int, view: str | None) -> Charts:
         """Copy the columns that are drawn, of one view or of all, sorted by order."""
         offsets = self.offsets()
-        order = self.numbers[_PLACE["index"], :self.length]
-        if self.length:
-            order = order + offsets[self.codes[0, :self.length]]
-        places = np.arange(self.length)
+        places = np.flatnonzero(self.drawn[:self.length])
         if view is not None:
-            places = places[self.codes[1, :self.length] == self.views.find(view)]
-            order = order[places]
+            places = places[self.codes[1, places] == self.views.find(view)]
+        order = self.numbers[_PLACE["index"], places] + offsets[self.codes[0, places]]
         if np.any(np.diff(order) < 0):
             rank = np.argsort(order, kind="stable")
             order, places = order[rank], places[rank]
-        starts = sorted(Start(offset + span[0], span[0], word) for offset, span, word
-                        in zip(offsets.tolist(), self.spans, self.acquisitions.words, strict=True))
+        starts = sorted(Start(float(offsets[number]) + span[0], span[0], self.acquisitions.words[number])
+                        for number, span in self.spans.items())
         return Charts(
-            version=version, views=tuple(self.views.words), starts=tuple(starts), order=order.copy(),
+            version=version, views=tuple(self.views.words), starts=tuple(starts), order=order,
             position=places, view=self.codes[1, places], verdict=self.codes[3, places],
             flagged=self.flagged[places],
             numbers={name: self.numbers[_PLACE[name], places] for name in _CHARTED},

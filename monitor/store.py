@@ -198,9 +198,9 @@ class Store:
 
     @property
     def views(self) -> list[str]:
-        """Names of the views seen, in order of appearance."""
+        """Names of the views of projections, in order of appearance."""
         with self._lock:
-            return list(self._table.views.words)
+            return list(self._table.drawn_views)
 
     def row(self, which: Key | int | None) -> FrameRow | None:
         """Return the newest revision of a row, by key or by its position; None if there is none."""

@@ -23,7 +23,8 @@ def value(number: float | None, *, digits: int = 1, unit: str = "", signed: bool
     """Write a number with its unit, a dash where there is none."""
     if number is None or not math.isfinite(number):
         return DASH
-    return f"{number:{'+' if signed else ''}.{digits}f}{' ' + unit if unit else ''}"
+    rounded = round(number, digits) + 0.0   # no "-0"
+    return f"{rounded:{'+' if signed else ''}.{digits}f}{' ' + unit if unit else ''}"
 
 
 def blur(row: FrameRow, pixel_size_nm: float | None) -> str:

@@ -131,7 +131,7 @@ class BannerPanel(Panel):
             self.alert.set_runs([(f"{SEVERITY_GLYPHS[alert.severity]} {alert.severity}{where}{times}  ", colour),
                                  (alert.text, None)])
         else:
-            self.alert.set_runs([("no alert waits", self.theme.dim)])
+            self.alert.set_runs([("no open alert", self.theme.dim)])
         notes = []
         if scene.behind is not None:
             notes.append(f"paused, {scene.behind} behind; Space goes on")

@@ -162,6 +162,7 @@ def style_plot(plot: pg.PlotWidget, theme: Theme) -> None:
         axis.setPen(theme.pen(theme.border))
         axis.setTextPen(theme.pen(theme.text))
         axis.setTickFont(theme.font(9.5))
+        axis.setSIPrefixEnableRanges(())   # the labels name their unit
         axis.setStyle(tickTextOffset=round(theme.px(4)), tickLength=-round(theme.px(4)))
         if axis.labelText:
             axis.setLabel(axis.labelText, **{"color": theme.text, "font-size": f"{9.5 * theme.scale:.1f}pt"})

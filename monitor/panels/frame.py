@@ -99,7 +99,7 @@ class FramePanel(Panel):
         self._shown = self._flow = self._levels = None
         self._shape = (0, 0)
         self.image.clear()
-        self.arrows.set_flow(None, (0.0, 0.0), spacing_px=1.0)
+        self.arrows.set_flow(None, (0.0, 0.0), shape=self._shape, spacing_px=1.0)
         for item in (self.bar, self.scale_text):
             item.setVisible(False)
         self.hint.setVisible(True)
@@ -142,7 +142,7 @@ class FramePanel(Panel):
                     and row.drift_y_px is not None and row.drift_x_px is not None):
                 drift = row.drift_y_px, row.drift_x_px
         pixel = self.box.viewPixelSize()[0]
-        self.arrows.set_flow(flow, drift, spacing_px=self.theme.px(SPACING) * pixel)
+        self.arrows.set_flow(flow, drift, shape=self._shape, spacing_px=self.theme.px(SPACING) * pixel)
         self.scale_text.setVisible(flow is not None)
         if flow is not None:
             late = "" if flow.index == picture.index else f" of frame {flow.index}"

@@ -16,7 +16,7 @@ SPACING = 26.0
 NOISE_SIGMAS = 2.0
 NOISE_PX = 0.1
 """What counts as noise where the field has no error."""
-GAINS = (1, 2, 5, 10, 20, 50, 100, 200)
+GAINS = (1, 2, 5, 10, 20, 50)
 HALO, CORE = "#101418", "#ffe14d"
 
 
@@ -39,12 +39,16 @@ class Arrows(pg.GraphicsObject):
         self._halo, self._core = theme.pen(HALO, 4.0), theme.pen(CORE, 1.6)
         self.update()
 
-    def set_flow(self, flow: FlowResult | None, drift: tuple[float, float], *, spacing_px: float) -> None:
-        """Draw a field over a picture with this drift against the field's reference frame."""
+    def set_flow(
+        self, flow: FlowResult | None, drift: tuple[float, float], *, shape: tuple[int, int], spacing_px: float,
+    ) -> None:
+        """Draw a field over a picture of this shape and with this drift against the field's reference frame."""
         segments = np.empty((0, 4))
         self.count = 0
         if flow is not None:
             base, vector = visible_arrows(flow, drift, spacing_px=spacing_px)
+            inside = np.all((base >= 0) & (base < shape), axis=1)
+            base, vector = base[inside], vector[inside]
             self.count = len(base)
             if self.count:
                 self.gain = choose_gain(self.gain, vector, 1.3 * spacing_px)

@@ -74,7 +74,7 @@ class SharpnessPanel(Panel):
         self.tolerance.setValue(tolerance)
         runs = [(f"   {GLYPHS[word]} {word}", self.theme.verdict_colour(word)) for word in self.dots]
         runs.append((f"   ┄ tolerance {tolerance:.1f} px", self.theme.major) if tolerance > 0 else ("", self.theme.dim))
-        self._legend.set_runs([*runs, ("   ▒ below the detection limit", self.theme.dim)])
+        self._legend.set_runs([*runs, ("   ▒ detection limit", self.theme.dim)])
         shown = length[some]
         top = max([tolerance * 1.5, 1.0, *([float(np.nanmax(shown))] if np.isfinite(shown).any() else [])])
         self._range = settle(self._range, -0.02 * top, top, least=1.0)

@@ -92,8 +92,8 @@ class FlaggedModel(QtCore.QAbstractTableModel):
             reasons.append(f"taken again as {replaced_by}")
         if word == "undecided" and row.blur_limit_px is not None:
             reasons.append(f"shows no blur below {row.blur_limit_px:.1f} px")
-        if word == "blurred" and row.psf_group is not None:
-            reasons.append(f"blur group {row.psf_group}")
+        if word == "blurred" and row.blur_score is not None:
+            reasons.append(f"blur score {row.blur_score:.1f}")
         if row.problems:
             reasons.append(row.problems)
         return "; ".join(reasons)
@@ -136,7 +136,7 @@ class TablePanel(Panel):
     def refresh(self, scene: Scene) -> None:
         """List the flagged frames and mark the selected one."""
         self.model.show(scene)
-        self.table.setColumnHidden(COLUMNS.index("View"), len(scene.charts.views) < 2)
+        self.table.setColumnHidden(COLUMNS.index("View"), len(scene.store.views) < 2)
         count = self.model.rowCount()
         self._legend.set_runs([(f"   {count}" if count else "   none", None), ("   newest on top", self.theme.dim)])
         self._mark(scene)

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from monitor.rows import VERDICTS, Key
+from monitor.store import Store
+from streamer.errors import ProtocolError
+from streamer.records import Alert, FrameRow
+from streamer.wire import Result, decode_result, encode_result
+from support.fake_streamer import make_flow, make_picture, make_row, moment
+
+
+def message(topic: Any, fields: Any, sequence: int, arrays: dict[str, Any] | None = None) -> Result:
+    return decode_result([bytes(part) for part in
+                          encode_result(topic, fields, session="s", sequence=sequence, arrays=arrays)])
+
+
+def live(row: FrameRow, sequence: int) -> Result:
+    return message("frame", row, sequence)
+
+
+def history(rows: list[FrameRow], sequence: int, alerts: list[Alert] | None = None) -> dict[str, Any]:
+    tree = {"frames": rows, "alerts": alerts or [], "sequence": {"frame": sequence, "alert": 0}}
+    return msgspec.json.decode(msgspec.json.encode(tree))
+
+
+def rows_of(store: Store) -> dict[Key, FrameRow]:
+    rows = [store.row(position) for position in range(len(store))]
+    return {Key(row.acquisition, row.index): row for row in rows if row is not None}
+
+
+def test_a_row_comes_back_as_it_was_sent() -> None:
+    store = Store()
+    rows = [make_row(3), make_row(30), make_row(4, kind="flat", verdict=None, exposed_at=None),
+            make_row(5, psf_group=2, recollects=3, problems="no drift; too dark", rotation_deg=-0.25, revision=7)]
+    for sequence, row in enumerate(rows, start=1):
+        assert store.accept(live(row, sequence)) == "ok"
+    assert [store.row(Key(row.acquisition, row.index)) for row in rows] == rows
+    assert store.replacement(Key("scan-1", 3)) == 5
+
+
+def test_a_revision_replaces_the_row() -> None:
+    store = Store()
+    store.accept(live(make_row(0, verdict="sharp"), 1))
+    store.accept(live(make_row(0, verdict="blurred", revision=1), 2))
+    assert len(store) == 1
+    assert store.row(0).verdict == "blurred"
+    assert store.charts().flagged.tolist() == [True]
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[list[FrameRow], int, int, int]:
+    """Revisions in the order of publication; live from `begin`; history as of `cut`, merged after `when` messages."""
+    keys = draw(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 8)), min_size=1, max_size=30))
+    rows = [FrameRow(index=index, acquisition=name, view=name, kind="projection", revision=number,
+                     blur_length_px=float(number)) for number, (name, index) in enumerate(keys)]
+    begin = draw(st.integers(1, len(rows) + 1))
+    cut = draw(st.integers(begin - 1, len(rows)))
+    when = draw(st.integers(0, len(rows) - begin + 1))
+    return rows, begin, cut, when
+
+
+@given(streams())
+def test_history_and_live_messages_merge_without_loss_or_doubling(case: tuple[list[FrameRow], int, int, int]) -> None:
+    rows, begin, cut, when = case
+    newest = {Key(row.acquisition, row.index): row for row in rows}
+    snapshot = list({(row.acquisition, row.index): row for row in rows[:cut]}.values())
+    store, sequels = Store(), []
+    for number, sequence in enumerate(range(begin, len(rows) + 1)):
+        if number == when:
+            store.merge(history(snapshot, cut))
+        sequels.append(store.accept(live(rows[sequence - 1], sequence)))
+    if when == len(rows) - begin + 1:
+        store.merge(history(snapshot, cut))
+    assert rows_of(store) == newest
+    assert set(sequels) <= {"ok"}
+    charts = store.charts()
+    assert charts.position.size == len(newest)
+    assert np.all(np.diff(charts.order) > 0)
+
+
+def test_gaps_are_named_and_counted() -> None:
+    store = Store()
+    assert store.accept(live(make_row(0), 1)) == "ok"
+    assert store.accept(live(make_row(3), 4)) == "gap"
+    assert store.accept(live(make_row(4), 5)) == "ok"
+    assert store.lost == {"frame": 2}
+
+
+def test_messages_that_waited_while_history_came_are_no_restart() -> None:
+    store = Store()
+    store.accept(live(make_row(0), 1))
+    store.merge(history([make_row(index) for index in range(5)], 5))
+    assert [store.accept(live(make_row(index), index + 1)) for index in range(1, 7)] == ["ok"] * 6
+    assert store.accept(live(make_row(9), 10)) == "gap"
+
+
+def test_a_streamer_that_counts_anew_may_replace_every_row() -> None:
+    store = Store()
+    for sequence in range(1, 4):
+        store.accept(live(make_row(sequence), sequence))
+    assert store.accept(live(make_row(2, verdict="bad", revision=1), 2)) == "restart"
+    assert store.row(Key("scan-1", 2)).verdict == "bad"
+    store.merge(history([make_row(3, verdict="bad", revision=2)], 3))
+    assert store.row(Key("scan-1", 3)).revision == 2
+
+
+def test_acquisitions_follow_each_other_on_the_frame_axis_by_time() -> None:
+    store = Store()
+    later = [make_row(index, acquisition="late", received_at=moment(1000 + index)) for index in (5, 6)]
+    earlier = [make_row(index, acquisition="early") for index in (2, 3, 7)]
+    dark = make_row(0, acquisition="darks", kind="dark", verdict=None, problems="")
+    for sequence, row in enumerate([*later, *earlier, dark], start=1):
+        store.accept(live(row, sequence))
+    charts = store.charts()
+    assert charts.order.tolist() == [2, 3, 7, 8, 9]
+    assert charts.numbers["index"].tolist() == [2, 3, 7, 5, 6]
+    assert [(start.order, start.index, start.acquisition) for start in charts.starts] == [(2, 2, "early"), (8, 5, "late")]
+    assert store.newest == Key("late", 6)
+
+
+def test_charts_of_one_view() -> None:
+    store = Store()
+    for sequence in range(1, 9):
+        store.accept(live(make_row(sequence, view="AB"[sequence % 2]), sequence))
+    assert store.charts("A").numbers["index"].tolist() == [2, 4, 6, 8]
+    assert store.charts("nothing").order.size == 0
+    assert store.views == ["B", "A"]
+
+
+def test_only_what_needs_a_decision_is_flagged() -> None:
+    store = Store()
+    rows = [make_row(index, verdict=verdict, problems=problems) for index, (verdict, problems) in enumerate([
+        ("sharp", ""), ("sharp", "no flow"), ("blurred", ""), ("undecided", ""), ("bad", ""), (None, "wrong shape")])]
+    for sequence, row in enumerate(rows, start=1):
+        store.accept(live(row, sequence))
+    charts = store.charts()
+    assert charts.flagged.tolist() == [False, False, True, True, True, True]
+    assert [VERDICTS[code] for code in charts.verdict] == ["sharp", "sharp", "blurred", "undecided", "bad", ""]
+
+
+def test_alerts_by_id_the_worst_unacknowledged_first() -> None:
+    store = Store()
+    alerts = [Alert(id=1, raised_at=moment(1), severity="MAJOR", rule="r", text="one"),
+              Alert(id=2, raised_at=moment(2), severity="MINOR", rule="r", text="two"),
+              Alert(id=3, raised_at=moment(3), severity="MAJOR", rule="r", text="three")]
+    for sequence, alert in enumerate(alerts, start=1):
+        store.accept(message("alert", alert, sequence))
+    assert store.worst_alert() == alerts[2]
+    store.accept(message("alert", msgspec.structs.replace(alerts[2], state="acknowledged"), 4))
+    assert store.worst_alert() == alerts[0]
+    store.merge(history([], 0, alerts=[alerts[2]]))   # older than the acknowledgement
+    assert store.worst_alert() == alerts[0]
+    assert [alert.id for alert in store.alerts()] == [3, 2, 1]
+
+
+def test_only_the_newest_picture_and_field_are_kept() -> None:
+    store = Store()
+    store.accept(live(make_row(7, flow_median_px=None, flow_p95_px=None), 1))
+    header = {"index": 7, "acquisition": "scan-1", "view": "A", "kind": "projection", "offset": 0.0, "scale": 1.0}
+    store.accept(message("image", header, 1, {"image": make_picture(7)}))
+    assert store.picture.index == 7
+    assert store.picture.image.shape == make_picture(7).shape
+    flow = make_flow(7)
+    fields = msgspec.structs.asdict(flow)
+    arrays = {name: fields.pop(name) for name, value in list(fields.items()) if isinstance(value, np.ndarray)}
+    store.accept(message("flow", fields, 1, arrays))
+    np.testing.assert_array_equal(store.flow.displacement_px, flow.displacement_px)
+    assert store.row(0).flow_median_px == flow.flow_median_px
+
+
+@pytest.mark.parametrize(("topic", "fields", "arrays", "words"), [
+    ("frame", {"index": "one", "acquisition": "", "view": "", "kind": "projection"}, {}, "Expected `int`"),
+    ("frame", {"index": 1}, {}, "acquisition"),
+    ("frame", {"index": 1, "acquisition": "", "view": "", "kind": "picture"}, {}, "picture"),
+    ("status", {"at": 1.0}, {}, "state"),
+    ("image", {"index": 1, "acquisition": "", "view": "", "kind": "projection", "offset": 0.0, "scale": 1.0}, {}, "2-D"),
+    ("image", {"index": 1, "acquisition": "", "view": "", "kind": "projection", "offset": 0.0, "scale": 1.0},
+     {"image": np.zeros(4, np.uint16)}, "2-D"),
+    ("flow", {"index": 1, "acquisition": "", "view": ""}, {}, "cannot be read"),
+])
+def test_messages_with_missing_or_wrong_fields_are_refused(
+    topic: str, fields: dict[str, Any], arrays: dict[str, Any], words: str,
+) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        Store().accept(message(topic, fields, 1, arrays))
+
+
+def test_fields_with_shapes_that_do_not_belong_together_are_refused() -> None:
+    fields = msgspec.structs.asdict(make_flow(1))
+    arrays = {name: fields.pop(name) for name, value in list(fields.items()) if isinstance(value, np.ndarray)}
+    arrays["valid"] = arrays["valid"][:-1]
+    with pytest.raises(ProtocolError, match="belong together"):
+        Store().accept(message("flow", fields, 1, arrays))
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"frames": [{}], "alerts": [], "sequence": {}},
+                                    {"frames": [], "alerts": [], "sequence": {"frame": "x"}}])
+def test_an_answer_that_is_no_history_is_refused(answer: Any) -> None:
+    with pytest.raises(ProtocolError, match="history"):
+        Store().merge(answer)
+
+
+def test_a_hundred_thousand_rows_stay_quick() -> None:
+    store = Store()
+    base = msgspec.to_builtins(make_row(1))
+    rows = [{**base, "index": index} for index in range(100_000)]
+    store.merge({"frames": rows, "alerts": [], "sequence": {"frame": 100_000}})
+    began = time.process_time()
+    charts = store.charts()
+    elapsed_s = time.process_time() - began
+    assert charts.order.size == 100_000
+    assert elapsed_s < 0.2

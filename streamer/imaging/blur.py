@@ -32,9 +32,10 @@ _TEXTURE = 0.35          # relative change of the power of a mode between frames
 _FLOOR_VARIANCE = 0.03   # px^2, what the assumptions cost even at unlimited light
 _LOOSE_VARIANCE = 300.0  # px^2, spread of the prior on S: keeps directions without structure solvable
 _LOOSE_GAIN = 5.0        # the same for the logarithm of the gain
+_FLOOR_ERROR = 0.015     # relative error of a noise floor
 _LARGEST_STEP = 12.0     # px^2 per iteration
 _ITERATIONS = 14
-_GAIN_ONLY = np.array([1.0, 0.0, 0.0, 0.0])
+_GAIN_ONLY = np.array([1.0, 0.0, 0.0, 0.0, 1.0])
 _MISFIT = 2.5            # reduced chi-square from which other starts are tried
 _WIDE_STARTS = (0.5, 2.0, 8.0)   # px^2
 _TAIL = 0.1              # what may be left of fine structure that the model has blurred away
@@ -132,10 +133,10 @@ def estimate_blur(power: PolarPower, baseline: Baseline) -> BlurEstimate:
         Without structure in a direction the errors and the limit are large (up to about 100 px).
     """
     fit = _Fit(power, baseline)
-    best = fit.solve(_gaussian, np.zeros(4))
+    best = fit.solve(_gaussian, np.zeros(5))
     if best.chi2 > _MISFIT:   # strong blur is out of reach of a start at none
         for variance in _WIDE_STARTS:
-            best = min(best, fit.solve(_gaussian, np.array([0.0, variance, 0.0, variance])), key=_badness)
+            best = min(best, fit.solve(_gaussian, np.array([0.0, variance, 0.0, variance, 0.0])), key=_badness)
     estimate = _describe(best)
     if estimate.score < _FAMILY_SCORE:
         return estimate
@@ -168,7 +169,7 @@ _SQUARES: dict[Family, NDArray[np.float64]] = {_gaussian: _places(1), _uniform: 
 
 
 def _scaled(theta: Vector, factor: float) -> Vector:
-    return theta * np.array([1.0, factor, factor, factor])
+    return theta * np.array([1.0, factor, factor, factor, 1.0])
 
 
 class _Solution(NamedTuple):
@@ -189,7 +190,11 @@ def _badness(solution: _Solution) -> float:
 
 
 class _Fit:
-    """The estimating equation of one frame: parameters ``(ln g, yy, yx, xx)``."""
+    """The estimating equation of one frame: parameters ``(ln g, yy, yx, xx, t)``.
+
+    ``t`` is the error of the noise floors, in units of `self.noise`: common to all bins, small, but many bins
+    add up.
+    """
 
     def __init__(self, power: PolarPower, baseline: Baseline) -> None:
         self.used = power.counts.ravel() >= 2
@@ -203,7 +208,8 @@ class _Fit:
         self.phi = power.floor / unit
         self.phi_r = baseline.floor / unit
         self.frames = baseline.frames
-        self.prior = np.diag([_LOOSE_GAIN**-2] + 3 * [_LOOSE_VARIANCE**-2])
+        self.noise = float(np.hypot(self.phi, self.phi_r / np.sqrt(self.frames)))
+        self.prior = np.diag([_LOOSE_GAIN**-2, *3 * [_LOOSE_VARIANCE**-2], _FLOOR_ERROR**-2])
 
     def solve(self, family: Family, theta: Vector) -> _Solution:
         for _ in range(_ITERATIONS):
@@ -212,7 +218,7 @@ class _Fit:
             values, vectors = np.linalg.eigh(0.5 * (slope + slope.T) + self.prior)
             values = np.maximum(np.abs(values), _LOOSE_VARIANCE**-2)
             step = vectors @ ((vectors.T @ (model.instruments.T @ model.residual - self.prior @ theta)) / values)
-            step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step[1:]).max()), 1e-12),
+            step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step[1:4]).max()), 1e-12),
                         2.0 / max(abs(float(step[0])), 1e-12))
             theta = theta + step
             if np.abs(step).max() < 1e-3:
@@ -221,13 +227,13 @@ class _Fit:
         chi2 = float(np.sum(model.residual**2 / model.variance)) / max(len(model.residual) - 4, 1)
         sharp = self._model(family, theta * _GAIN_ONLY)
         return _Solution(theta, self._errors(model) * max(chi2, 1.0), self._errors(sharp) * max(chi2, 1.0), chi2,
-                         self._badness(model, theta), self._texture(model))
+                         self._badness(model, theta), self._texture(model, sharp))
 
     def _errors(self, model: _Model) -> NDArray[np.float64]:
         """(3, 3) covariance of the errors of (yy, yx, xx)."""
         inner = model.instruments.T @ (model.instruments * model.variance[:, None]) + self.prior
         inverse = np.linalg.pinv(model.instruments.T @ model.derivatives + self.prior)
-        errors: NDArray[np.float64] = (inverse @ inner @ inverse.T)[1:, 1:]
+        errors: NDArray[np.float64] = (inverse @ inner @ inverse.T)[1:4, 1:4]
         return errors
 
     def badness(self, family: Family, theta: Vector) -> float:
@@ -236,10 +242,11 @@ class _Fit:
     def _badness(self, model: _Model, theta: Vector) -> float:
         return float(np.sum(model.residual**2 / model.variance + np.log(model.variance)) + theta @ self.prior @ theta)
 
-    def _texture(self, model: _Model) -> float:
+    def _texture(self, model: _Model, sharp: _Model) -> float:
         """Estimate the relative change of single modes from the bins in which nothing else scatters.
 
-        Every ring is scaled to fit: defocus changes rings as a whole, another place changes every bin.
+        Every ring is scaled to fit: defocus changes rings as a whole, another place changes every bin. What
+        is blurred away cannot tell, and counts as expected.
         """
         weight = 1 / model.variance
         scale = self._by_ring(weight * self.p * model.fitted) / self._by_ring(weight * model.fitted**2 + 1e-30)
@@ -247,15 +254,17 @@ class _Fit:
         share = SECTORS / (SECTORS - 1)
         excess = share * (self.p - scale[self.ring] * model.fitted) ** 2 - (model.variance - _TEXTURE**2 * own)
         weight = (own / model.variance) ** 2
-        total = float(np.sum(weight * excess / np.maximum(own, 1e-30))) + _USUAL_BINS * _TEXTURE**2
-        return float(np.sqrt(max(total / (float(weight.sum()) + _USUAL_BINS), 0.0)))
+        told = float(weight.sum())
+        untold = _USUAL_BINS + max(float(np.sum((self.spread * sharp.expected**2 / sharp.variance) ** 2)) - told, 0.0)
+        total = float(np.sum(weight * excess / np.maximum(own, 1e-30))) + untold * _TEXTURE**2
+        return float(np.sqrt(max(total / (told + untold), 0.0)))
 
     def _by_ring(self, values: Vector) -> Vector:
         return np.bincount(self.ring, weights=values, minlength=RINGS)
 
     def _model(self, family: Family, theta: Vector) -> _Model:
         squares = _SQUARES[family][self.used]
-        shape, slope = family(squares @ theta[1:])
+        shape, slope = family(squares @ theta[1:4])
         slopes = np.einsum("bk,bki->bi", slope, squares) / slope.shape[1]
         gain = np.exp(np.clip(theta[0], -20.0, 20.0))
         fall = shape.mean(1)
@@ -264,9 +273,11 @@ class _Fit:
         variance = self.spread * (
             self.phi**2 + 2 * self.phi * mq + m**2 * (self.phi_r**2 + 2 * self.phi_r * self.q) / self.frames
             + (_TEXTURE * mq) ** 2) + (_TAIL * np.clip(1 - fall, 0.0, 1.0) ** 2 * gain * self.q) ** 2 + 1e-18
-        derivatives = np.column_stack([m, gain * slopes])
-        return _Model(mq, m * self.r, variance, self.p - m * self.r, derivatives * (self.q / variance)[:, None],
-                      derivatives * self.r[:, None])
+        offset = np.full((len(m), 1), self.noise)
+        shapes = np.column_stack([m, gain * slopes])
+        return _Model(mq, m * self.r, variance, self.p - m * self.r - theta[4] * self.noise,
+                      np.hstack([shapes * self.q[:, None], offset]) / variance[:, None],
+                      np.hstack([shapes * self.r[:, None], offset]))
 
 
 class _Model(NamedTuple):
@@ -277,9 +288,9 @@ class _Model(NamedTuple):
     variance: Vector
     residual: Vector
     instruments: NDArray[np.float64]
-    """(n, 4) derivatives by the parameters, of the smooth model, over the variance."""
+    """(n, 5) derivatives by the parameters, of the smooth model, over the variance."""
     derivatives: NDArray[np.float64]
-    """(n, 4) of the model itself."""
+    """(n, 5) of the model itself."""
 
 
 def _smooth_reference(power: FloatArray, counts: FloatArray) -> Vector:

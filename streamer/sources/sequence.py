@@ -77,8 +77,8 @@ class Ledger:
         events += [_gap(stream, piece, frame.received_at) for piece in gaps]
         if late:
             stream.tally("out_of_order", index)
-            events.append(_event("out_of_order", stream, frame, index,
-                                 f"frame {index} came after {'the end' if stream.closed else f'frame {stream.newest}'}"))
+            last = "the end" if stream.closed else f"frame {stream.newest}"
+            events.append(_event("out_of_order", stream, frame, index, f"frame {index} came after {last}"))
         self._remember(stream, index, signature)
         final = msgspec.structs.replace(frame, index=index, acquisition=stream.name,
                                         recollects=stream.unwrap_recollected(frame.recollects, index))
@@ -175,13 +175,16 @@ class Ledger:
             return "anew" if stream.closed or behind > NEAR else "accept"
         if index in stream.spoilt:   # only where an acquisition begins is a second start more likely than a repeat
             return "anew" if index == stream.first and behind > NEAR else "accept"
+        return self._judge_seen(stream, index, signature)
+
+    def _judge_seen(self, stream: Stream, index: int, signature: Signature) -> Literal["duplicate", "anew"]:
         known = self._signatures.get((stream.name, index))
         if known is None and index == stream.origin:
             known = stream.origin_signature
         if known is not None and known.same_as(signature):
             return "duplicate"
         is_run = stream.contradicted >= 0 and index == stream.contradicted + 1
-        if stream.closed or index == stream.origin or behind > NEAR or is_run:
+        if stream.closed or index == stream.origin or stream.newest - index > NEAR or is_run:
             return "anew"
         stream.contradicted = index
         return "duplicate"

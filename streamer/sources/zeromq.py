@@ -17,6 +17,7 @@ from streamer.records import EndOfAcquisition, Frame, Refusal
 from streamer.settings import FramesSettings
 
 AUTO = "auto"
+LARGEST_PORT = 65535
 
 _TRANSPORT_LIMIT = 4
 """A part this many times larger than allowed makes the transport drop its sender. Smaller ones are read and refused by
@@ -64,15 +65,16 @@ class ZeroMQSource:
     """
 
     def __init__(self, settings: FramesSettings, *, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> None:
+        _check_port(settings.endpoint)
         self._dialect: Dialect | None = None
         self._fixed = settings.protocol != AUTO
         if self._fixed:
             self._dialect = protocols.get(settings.protocol)
         self._seen = False
         self._largest_bytes = int(settings.largest_mb * 1e6)
-        self._own_context = None if context is not None else zmq.Context()
-        self._socket = (context or self._own_context or zmq.Context()).socket(
-            zmq.SUB if settings.pattern == "sub" else zmq.PULL)
+        self._context = zmq.Context() if context is None else context
+        self._owns_context = context is None
+        self._socket = self._context.socket(zmq.SUB if settings.pattern == "sub" else zmq.PULL)
         try:
             self._endpoint = self._link(settings)
         except zmq.ZMQError as error:
@@ -112,8 +114,8 @@ class ZeroMQSource:
     def close(self) -> None:
         """Close the socket; what was not read is lost."""
         self._socket.close(0)
-        if self._own_context is not None:
-            self._own_context.term()
+        if self._owns_context:
+            self._context.term()
 
     def __enter__(self) -> Self:
         return self
@@ -144,3 +146,11 @@ class ZeroMQSource:
         item = dialect.decode(parts, received_at=received_at, largest_bytes=self._largest_bytes)
         self._dialect, self._seen = dialect, True
         return item
+
+
+def _check_port(endpoint: str) -> None:
+    """Refuse a port that does not exist; the library would take the remainder by 65536 without a word."""
+    port = endpoint.rpartition(":")[2]
+    if endpoint.startswith("tcp://") and port.isdecimal() and int(port) > LARGEST_PORT:
+        raise LinkError(f"frames.endpoint is {endpoint!r}: there is no port {port}; expected an address such as "
+                        "tcp://127.0.0.1:5555")

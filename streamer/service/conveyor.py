@@ -128,7 +128,8 @@ class Conveyor:
     def alert(self, alerts: list[Alert]) -> None:
         """Record alerts."""
         for alert in alerts:
-            log.warning("%s: %s", alert.severity, alert.text)
+            if alert.state == "new":
+                log.warning("%s: %s", alert.severity, alert.text)
             self._recorder.alert(alert)
 
     def _record(self, frame: Frame, outcome: Outcome) -> None:

@@ -53,9 +53,13 @@ def analyse(
         If the session cannot be written, the engine not be started, or the recording not be read.
     """
     with Journal(folder, create=True) as journal:
-        _Run(items, settings, journal, on_progress=on_progress).run(
-            name=name, pixel_size_nm=settings.pixel_size_nm or pixel_size_nm)
-    return export_session(folder)
+        run = _Run(items, settings, journal, on_progress=on_progress)
+        try:
+            run.run(name=name, pixel_size_nm=settings.pixel_size_nm or pixel_size_nm)
+        finally:   # what was measured before a recording broke off is kept
+            run.finish()
+            files = export_session(folder)
+    return files
 
 
 class _Run:
@@ -78,22 +82,23 @@ class _Run:
         self._recorder.settings(0, to_toml(self._settings), who="start")
         self._recorder.commit()
         self._journal.write_meta(session=self._journal.folder.name, input=name, pixel_size_nm=pixel_size_nm)
-        try:
-            for item in self._items:
-                while self._conveyor.full:
-                    self._conveyor.step()
-                self._conveyor.offer(item)
-                self._collect_flows(self._ahead)
-                self._commit()
-                if self._on_progress is not None:
-                    self._on_progress()
-            self._conveyor.drain()
-            self._collect_flows(0)
-        finally:   # what was measured before a recording broke off is kept
-            self._conveyor.account()
-            self._recorder.commit()
-            self._executor.shutdown()
-            self._journal.write_meta(ended_at=time.time(), timing=self._conveyor.timing.summary())
+        for item in self._items:
+            while self._conveyor.full:
+                self._conveyor.step()
+            self._conveyor.offer(item)
+            self._collect_flows(self._ahead)
+            self._commit()
+            if self._on_progress is not None:
+                self._on_progress()
+
+    def finish(self) -> None:
+        """Bring what was offered to its end."""
+        self._conveyor.drain()
+        self._collect_flows(0)
+        self._conveyor.account()
+        self._recorder.commit()
+        self._executor.shutdown()
+        self._journal.write_meta(ended_at=time.time(), timing=self._conveyor.timing.summary())
 
     def _flow(self, task: FlowTask) -> None:
         self._flows.append(self._executor.submit(compute, task))

@@ -52,12 +52,11 @@ class Outbox:
         self._folder = folder
         self._handler = handler
         self._context = zmq.Context()
-        self._publisher = self._bind(zmq.PUB, results, "results.endpoint")
         try:
+            self._publisher = self._bind(zmq.PUB, results, "results.endpoint")
             self._router = self._bind(zmq.ROUTER, control, "control.endpoint")
         except LinkError:
-            self._publisher.close(0)
-            self._context.term()
+            self._context.destroy(0)
             raise
         self.results_endpoint = self._publisher.getsockopt_string(zmq.LAST_ENDPOINT)
         self.control_endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)

@@ -6,10 +6,11 @@ Everything heavy is imported inside the commands, so that the help comes at once
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
 _ENDPOINT = "tcp://127.0.0.1:5555"
 _RATE_HZ = 5.0
-_SMALLEST_PX = 32
+_SMALLEST_PX, _LARGEST_PX = 32, 4096
+_LARGEST_SEED = 2**63 - 1
+_MOST_FRAMES = 100_000
 
 app = typer.Typer(
     name="txm-simulator", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
@@ -43,14 +46,24 @@ Connect = Annotated[str | None, typer.Option(
 ProtocolName = Annotated[str, typer.Option(metavar="NAME", help="Dialect of the messages.")]
 PatternName = Annotated[str, typer.Option(
     help="'pub': everybody listens, slow ones lose frames. 'push': one receiver, nothing is lost, the sender waits.")]
-Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for a receiver before the first frame; 0 = not.")]
+Wait = Annotated[float, typer.Option(
+    metavar="S", min=0, max=86_400, help="Seconds to wait for a receiver before the first frame; 0 = not.")]
 FaultText = Annotated[str, typer.Option(
     "--faults", metavar="SHARES",
     help="Make mistakes on purpose, such as gap=0.02,duplicate=0.01,swap=0.01,malformed=0.01 (shares of the frames).")]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same run.")]
+Seed = Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Same seed, same run.")]
 Rate = Annotated[float | None, typer.Option(
     metavar="HZ", min=0, help=f"Frames per second, flats and darks included; 0 = as fast as it goes. "
     f"[default: {_RATE_HZ:g}]")]
+
+
+@contextmanager
+def _told_when_interrupted() -> Iterator[None]:
+    """Name an interruption while a run is still being prepared; later ones are dealt with where they happen."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise TxmError("interrupted") from None
 
 
 @app.command("list")
@@ -65,14 +78,16 @@ def list_() -> None:
 
 
 @app.command()
+@_told_when_interrupted()
 def run(  # noqa: PLR0913  (one parameter an option)
     scenario: Annotated[str, typer.Argument(help="One of 'txm-simulator list'.")],
     *,
-    frames: Annotated[int | None, typer.Option(min=1, help="Projections; by default those of the scenario.")] = None,
+    frames: Annotated[int | None, typer.Option(
+        min=1, max=_MOST_FRAMES, help="Projections; by default those of the scenario.")] = None,
     rate: Rate = None,
     seed: Seed = 0,
     photons: Annotated[float | None, typer.Option(
-        min=1, help="Mean photons per pixel of the open beam: less is noisier.")] = None,
+        min=1, max=1e9, help="Mean photons per pixel of the open beam: less is noisier.")] = None,
     size: Annotated[str | None, typer.Option(
         metavar="ROWSxCOLUMNS", help="Size of the frames in pixels, such as 160x200.")] = None,
     save: Annotated[Path | None, typer.Option(
@@ -93,6 +108,7 @@ def run(  # noqa: PLR0913  (one parameter an option)
     from simulator.plan import Request  # noqa: PLC0415
     from simulator.scenarios import find  # noqa: PLC0415
 
+    _refuse_nan(photons=photons, rate=rate, wait=wait)
     request = Request(frames=frames, seed=seed, photons=photons, shape=_size(size))
     outlet = _Outlet.asked(
         bind=bind, connect=connect, protocol=protocol, pattern=pattern, wait_s=wait, faults=faults, seed=seed)
@@ -117,6 +133,7 @@ def run(  # noqa: PLR0913  (one parameter an option)
 
 
 @app.command()
+@_told_when_interrupted()
 def replay(  # noqa: PLR0913  (one parameter an option)
     path: Annotated[Path, typer.Argument(help="TIFF, folder of images, or HDF5.")],
     *,
@@ -133,14 +150,15 @@ def replay(  # noqa: PLR0913  (one parameter an option)
     pattern: PatternName = "pub",
     wait: Wait = 30.0,
     faults: FaultText = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of --faults: same seed, same faults.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Of --faults: same seed, same faults.")] = 0,
 ) -> None:
     """Send a recording as if it were being taken now.
 
     Examples: 'replay run.h5 --rate 10', 'replay tiles/ --loop', 'replay run.h5 --speed 3600 --start 10 --stop 20'.
     """
+    _refuse_nan(rate=rate, speed=speed, wait=wait)
     if rate is not None and speed is not None:
-        raise typer.BadParameter("give --rate or --speed, not both")
+        raise SettingsError("give --rate or --speed, not both")
     from simulator.publisher import Pace  # noqa: PLC0415
     from simulator.replay import replayed  # noqa: PLC0415
     from streamer.formats import open_recording  # noqa: PLC0415
@@ -181,8 +199,9 @@ class _Outlet:
             raise SettingsError(f"pattern is {pattern!r}, expected 'pub' or 'push'")
         shares = FaultShares.parse(faults)
         return cls(
-            endpoint=connect or bind or _ENDPOINT, connect=connect is not None, dialect=get(protocol),
-            pattern="pub" if pattern == "pub" else "push", wait_s=wait_s,
+            endpoint=next(given for given in (connect, bind, _ENDPOINT) if given is not None),
+            connect=connect is not None, dialect=get(protocol), pattern="pub" if pattern == "pub" else "push",
+            wait_s=wait_s,
             injector=FaultInjector(shares, seed=seed) if any(shares) else None,
         )
 
@@ -236,9 +255,18 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     rows, cross, columns = text.lower().partition("x")
-    if not (cross and rows.isdecimal() and columns.isdecimal() and min(int(rows), int(columns)) >= _SMALLEST_PX):
-        raise SettingsError(f"size is {text!r}, expected ROWSxCOLUMNS of at least {_SMALLEST_PX}, such as 160x200")
+    if not (cross and rows.isdecimal() and columns.isdecimal() and all(
+            _SMALLEST_PX <= int(side) <= _LARGEST_PX for side in (rows, columns))):
+        raise SettingsError(f"size is {text!r}, expected ROWSxCOLUMNS, each {_SMALLEST_PX} to {_LARGEST_PX}, "
+                            "such as 160x200")
     return int(rows), int(columns)
+
+
+def _refuse_nan(**options: float | None) -> None:
+    """Refuse what passes every comparison."""
+    for name, value in options.items():
+        if value is not None and not math.isfinite(value):
+            raise SettingsError(f"--{name} is {value}, expected a number")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -260,8 +288,6 @@ def main() -> NoReturn:
         sys.exit(0)
     except SettingsError as error:
         _end(str(error), status=2)
-    except KeyboardInterrupt:
-        _end("interrupted", status=1)
     except (TxmError, OSError) as error:
         _end(str(error), status=1)
     except MemoryError:

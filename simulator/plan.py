@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -10,9 +10,10 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from simulator.detector import Detector
 from simulator.fields import Shape
 from simulator.optics import Canvas
-from simulator.run import Shot
+from simulator.run import Run, Scene, Shot
 from simulator.specimen import CANVAS_OVERSAMPLING, anode, cathode, phase_fringes
 from streamer.records import Kind
 
@@ -77,6 +78,23 @@ def projections(
         ))
         for index, position in enumerate(path_px)
     ]
+
+
+def txm_run(
+    name: str, request: Request, *, scenes: Mapping[str, Scene], path_px: NDArray[np.float64], photons: float,
+    every_s: float, flats: int = 5, darks: int = 5, vary: Callable[[int, Shot], Shot] = lambda _index, shot: shot,
+) -> Run:
+    """Plan a run of an X-ray microscope: darks, flats, then one projection per position of the path (n, 2)."""
+    shape = request.shape or FULL_FRAME
+    return Run(
+        name=name, seed=request.seed, pixel_size_nm=33.24, exposure_s=0.048, scenes=scenes,
+        shots=in_time(
+            calibration(name, "dark", darks), calibration(name, "flat", flats, first_s=10.0),
+            projections(name, path_px, first_s=30.0, every_s=every_s, vary=vary),
+        ),
+        detector=Detector(
+            shape, photons=request.photons or photons, rng=generator(request.seed, "detector"), lighting="condenser"),
+    )
 
 
 def changed(shot: Shot, **fields: object) -> Shot:

@@ -41,7 +41,7 @@ def cathode(shape: Shape, *, rng: np.random.Generator, zoom: float = CANVAS_OVER
     grains = np.zeros(shape, np.float32)
     for weight, length in ((0.5, 40.0), (0.45, 14.0), (0.35, 6.0)):
         grains += np.float32(weight) * band_noise(shape, wavelength_px=length * zoom, rng=rng)
-    cracks = np.clip(crackle(shape, wavelength_px=110 * zoom, octaves=4, rng=rng) / 3 - 0.25, 0, 1)
+    cracks: FloatArray = np.clip(crackle(shape, wavelength_px=110 * zoom, octaves=4, rng=rng) / 3 - 0.25, 0, 1)
     absorbance = _binder(shape, rng=rng, zoom=zoom)
     fields = shape[0] * shape[1] / (zoom**2 * _FIELD_AREA_PX2)
     # At least a few whatever the size, so that a small frame still shows something to follow.

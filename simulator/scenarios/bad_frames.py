@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from simulator.detector import Detector
 from simulator.motion import Drift, schedule_blur
 from simulator.plan import (
     FULL_FRAME,
     Request,
-    calibration,
     cathode_canvas,
     changed,
     generator,
-    in_time,
-    projections,
     scaled,
+    txm_run,
 )
 from simulator.run import Condition, Run, Scene, Shot
 
@@ -23,8 +20,6 @@ SUMMARY = "60 frames with beam dumps, empty beams, saturation, and a jump of 100
 FRAMES = 60
 PHOTONS = 500.0
 CADENCE_S = 1.0
-_FLATS = 5
-_DARKS = 5
 _JUMP_PX = (60.0, -80.0)
 # As shares of the run, so that a short run has them too.
 _ACCIDENTS: tuple[tuple[float, Condition], ...] = (
@@ -47,13 +42,7 @@ def build(request: Request) -> Run:
         condition = accidents.get(index, "good")
         return changed(shot, condition=condition, blur=blurs.get(index) if condition == "good" else None)
 
-    return Run(
-        name=NAME, seed=seed, pixel_size_nm=33.24, exposure_s=0.048,
-        shots=in_time(
-            calibration(NAME, "dark", _DARKS), calibration(NAME, "flat", _FLATS, first_s=10.0),
-            projections(NAME, path, first_s=30.0, every_s=CADENCE_S, vary=vary),
-        ),
+    return txm_run(
+        NAME, request, path_px=path, photons=PHOTONS, every_s=CADENCE_S, vary=vary,
         scenes={"main": Scene(cathode_canvas(shape, path, rng=generator(seed, "specimen")))},
-        detector=Detector(
-            shape, photons=request.photons or PHOTONS, rng=generator(seed, "detector"), lighting="condenser"),
     )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from simulator.detector import Detector
 from simulator.motion import Drift, schedule_blur
 from simulator.optics import Blur
 from simulator.plan import (
     FULL_FRAME,
     Request,
-    calibration,
     cathode_canvas,
     changed,
     generator,
-    in_time,
-    projections,
     scaled,
+    txm_run,
 )
 from simulator.run import Run, Scene, Shot
 
@@ -24,8 +21,6 @@ SUMMARY = "30 frames of which the first is blurred by 6 px: the baseline has to 
 FRAMES = 30
 PHOTONS = 500.0
 CADENCE_S = 1.0
-_FLATS = 5
-_DARKS = 5
 _FIRST_PX = 6.0
 
 
@@ -41,13 +36,7 @@ def build(request: Request) -> Run:
     def vary(index: int, shot: Shot) -> Shot:
         return changed(shot, blur=blurs.get(index))
 
-    return Run(
-        name=NAME, seed=seed, pixel_size_nm=33.24, exposure_s=0.048,
-        shots=in_time(
-            calibration(NAME, "dark", _DARKS), calibration(NAME, "flat", _FLATS, first_s=10.0),
-            projections(NAME, path, first_s=30.0, every_s=CADENCE_S, vary=vary),
-        ),
+    return txm_run(
+        NAME, request, path_px=path, photons=PHOTONS, every_s=CADENCE_S, vary=vary,
         scenes={"main": Scene(cathode_canvas(shape, path, rng=generator(seed, "specimen")))},
-        detector=Detector(
-            shape, photons=request.photons or PHOTONS, rng=generator(seed, "detector"), lighting="condenser"),
     )

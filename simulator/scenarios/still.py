@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulator.detector import Detector
-from simulator.plan import FULL_FRAME, Request, calibration, cathode_canvas, generator, in_time, projections
+from simulator.plan import FULL_FRAME, Request, cathode_canvas, generator, txm_run
 from simulator.run import Run, Scene
 
 NAME = "still"
@@ -15,20 +14,13 @@ FRAMES = 40
 PHOTONS = 500.0
 CADENCE_S = 1.0
 _FLATS = 10
-_DARKS = 5
 
 
 def build(request: Request) -> Run:
     """Plan the run: darks, flats, projections."""
     shape, frames, seed = request.shape or FULL_FRAME, request.frames or FRAMES, request.seed
     path = np.zeros((frames, 2))
-    return Run(
-        name=NAME, seed=seed, pixel_size_nm=33.24, exposure_s=0.048,
-        shots=in_time(
-            calibration(NAME, "dark", _DARKS), calibration(NAME, "flat", _FLATS, first_s=10.0),
-            projections(NAME, path, first_s=30.0, every_s=CADENCE_S),
-        ),
+    return txm_run(
+        NAME, request, path_px=path, photons=PHOTONS, every_s=CADENCE_S, flats=_FLATS,
         scenes={"main": Scene(cathode_canvas(shape, path, rng=generator(seed, "specimen")))},
-        detector=Detector(
-            shape, photons=request.photons or PHOTONS, rng=generator(seed, "detector"), lighting="condenser"),
     )

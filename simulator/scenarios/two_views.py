@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulator.detector import Detector
 from simulator.motion import Drift, schedule_blur
 from simulator.plan import (
     FULL_FRAME,
     Request,
-    calibration,
     cathode_canvas,
     changed,
     generator,
-    in_time,
-    projections,
     scaled,
+    txm_run,
 )
 from simulator.run import Run, Scene, Shot
 
@@ -25,8 +22,6 @@ SUMMARY = "60 frames of two fields of view in turn, left and right, each with it
 FRAMES = 60
 PHOTONS = 500.0
 CADENCE_S = 1.0
-_FLATS = 5
-_DARKS = 5
 _VIEWS = ("left", "right")
 _DRIFTS_PX = {"left": (-60.0, 25.0), "right": (35.0, 45.0)}
 
@@ -47,15 +42,9 @@ def build(request: Request) -> Run:
         dy, dx = paths[view][turn]
         return changed(shot, view=view, drift_px=(float(dy), float(dx)), blur=blurs[view].get(turn))
 
-    return Run(
-        name=NAME, seed=seed, pixel_size_nm=33.24, exposure_s=0.048,
-        shots=in_time(
-            calibration(NAME, "dark", _DARKS), calibration(NAME, "flat", _FLATS, first_s=10.0),
-            projections(NAME, np.zeros((frames, 2)), first_s=30.0, every_s=CADENCE_S, vary=vary),
-        ),
+    return txm_run(
+        NAME, request, path_px=np.zeros((frames, 2)), photons=PHOTONS, every_s=CADENCE_S, vary=vary,
         scenes={
             view: Scene(cathode_canvas(shape, paths[view], rng=generator(seed, f"specimen {view}"))) for view in _VIEWS
         },
-        detector=Detector(
-            shape, photons=request.photons or PHOTONS, rng=generator(seed, "detector"), lighting="condenser"),
     )

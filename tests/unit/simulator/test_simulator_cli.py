@@ -102,7 +102,8 @@ def test_help_is_worth_reading(run: Command) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    script = "import sys, simulator.cli; print([m for m in ('numpy', 'scipy', 'zmq', 'h5py', 'rich') if m in sys.modules])"
+    heavy = ("numpy", "scipy", "zmq", "h5py", "rich")
+    script = f"import sys, simulator.cli; print([name for name in {heavy} if name in sys.modules])"
     light = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert light.stdout.strip() == "[]"
 
@@ -187,6 +188,14 @@ def test_interrupted_recording_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_interruption_before_the_first_frame_is_told(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("simulator.scenarios.find", interrupt)
+    assert run("run", "still") == (1, "", "txm-simulator: interrupted\n")
+
+
 def test_faults_are_made_and_named(run: Command) -> None:
     with receiving() as (endpoint, received):
         done = run("run", "still", "--size", "64x80", "--frames", "40", "--connect", endpoint, "--rate", "0",
@@ -204,7 +213,14 @@ def test_faults_are_made_and_named(run: Command) -> None:
     (["run", "still", "--pattern", "router"], "'pub' or 'push'"),
     (["run", "still", "--faults", "hole=1"], "no fault 'hole'"),
     (["run", "still", "--size", "big"], "ROWSxCOLUMNS"),
-    (["run", "still", "--size", "8x8"], "at least"),
+    (["run", "still", "--size", "8x8"], "32 to 4096"),
+    (["run", "still", "--size", "90000x90000"], "32 to 4096"),
+    (["run", "still", "--photons", "nan"], "--photons"),
+    (["run", "still", "--photons", "inf"], "--photons"),
+    (["run", "still", "--wait", "nan"], "--wait"),
+    (["run", "still", "--rate", "-1"], "--rate"),
+    (["run", "still", "--seed", "-1"], "--seed"),
+    (["run", "still", "--seed", str(2**64)], "--seed"),
     (["run", "still", "--bind", "a", "--connect", "b"], "not both"),
     (["run", "still", "--frames", "0"], "--frames"),
     (["run", "still", "--nonsense"], "--nonsense"),
@@ -223,6 +239,7 @@ def test_other_failures_are_1_and_one_line(run: Command, tmp_path: Path) -> None
         (["replay", str(tmp_path / "missing.h5")], "no such file"),
         (["run", "still", *TINY, "--save", str(tmp_path / "no" / "run.h5")], "does not exist"),
         (["run", "still", *TINY, "--bind", "nonsense"], "expected an address"),
+        (["run", "still", *TINY, "--bind", ""], "expected an address"),
     ):
         done = run(*arguments)
         assert done.status == 1

@@ -157,7 +157,7 @@ def test_datasets_that_are_no_pictures(write, name):
 
 
 def test_the_layout_of_nsls2_fxi(write):
-    path = write({"img_tomo": DATA, "img_bkg": WHITE, "img_dark": DARK, "img_dark_avg": DARK[:1], "angle": np.arange(8.0)})
+    path = write({"img_tomo": DATA, "img_bkg": WHITE, "img_dark": DARK, "angle": np.arange(8.0)})
     frames = frames_of(path)
     assert len(frames) == 13
     assert frames[-1].angle_deg == 7.0

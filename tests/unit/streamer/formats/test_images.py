@@ -65,7 +65,8 @@ def luma(colours):
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [
-    *((mode, "png") for mode in ("RGB", "RGBA", "LA", "P", "1")), *((mode, "bmp") for mode in ("RGB", "RGBA", "P", "1")),
+    ("RGB", "png"), ("RGBA", "png"), ("LA", "png"), ("P", "png"), ("1", "png"),
+    ("RGB", "bmp"), ("RGBA", "bmp"), ("P", "bmp"), ("1", "bmp"),
 ])
 def test_every_mode_becomes_grey(tmp_path, mode, suffix):
     image = Image.fromarray(COLOUR).convert(mode)
@@ -100,7 +101,7 @@ def test_pictures_of_another_shape_are_still_delivered(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
 @pytest.mark.parametrize(("spoil", "reason"), [
-    (lambda data: b"", "empty"), (lambda data: data[: len(data) // 2], ""), (lambda data: b"hello there", "no TIFF, PNG"),
+    (lambda data: b"", "empty"), (lambda data: data[: len(data) // 2], ""), (lambda data: b"hello there", "no TIFF"),
 ], ids=["empty", "cut", "foreign"])
 def test_unreadable_files_are_refusals_that_name_them(tmp_path, suffix, spoil, reason):
     for position in (1, 2, 3):

@@ -35,15 +35,27 @@ LEAST_CORRELATION = 0.5
 LEAST_TEXTURE = 2.0
 """Weakest gradient energy of a window, in units of what noise alone would give."""
 LARGEST_SIGMA_PX = 0.5
+LARGEST_EXCESS = 0.5
+"""At most this share of a window's weakest gradient energy is put down to noise."""
 
 # Predicted squared error: noise of the rough window, noise of each finer window as far as it was let in, and a share
 # of the last increment for what is finer still. The weights were fitted to simulated truth on particle scenes (1 and
 # 4 px fields, no photon noise to 100 photons); the test holds them against other seeds.
-ROUGH_NOISE, STEP_NOISE, LAST_MOVE = 1.3, 2.5, 0.4
+ROUGH_NOISE, STEP_NOISE, LAST_MOVE = 1.0, 2.3, 0.4
 
 TINY = np.float32(1e-12)
 LEAST_DETERMINANT = np.float32(1e-14)
 """Of a structure tensor: a gradient of 3e-4 per px either way; less is no texture, and float32 must not overflow."""
+
+
+class NoiseGains(NamedTuple):
+    """Variance that white noise of unit variance leaves after the smoothing of an image."""
+
+    image: float
+    gradient: float
+    """Per component of the gradient."""
+    smooth_gradient: float
+    """Per component, when smoothed once more."""
 
 
 class Model(NamedTuple):
@@ -62,7 +74,7 @@ class Model(NamedTuple):
     """(m/2, n/2) local variance of the absorbance in the match window."""
     sample_x: FloatArray
     sample_y: FloatArray
-    smoothing_px: float
+    gains: NoiseGains
     match_window_px: float
 
 
@@ -134,7 +146,7 @@ def make_model(absorbance: FloatArray, usable: BoolArray | None, *, smoothing_px
     mean = _window(_cells(samples * share), window) / weight
     variance = _window(_cells(samples * samples * share), window) / weight - mean * mean
     return Model(_samples(absorbance, shape), fine[0], fine[1], mask, _products(*fine), _products(*smooth),
-                 np.maximum(variance, 0), x, y, sigma, window)
+                 np.maximum(variance, 0), x, y, _noise_gains(smoothing_px, sigma), window)
 
 
 def refine(model: Model, frame: FloatArray, usable: BoolArray | None, start: FloatArray, *,
@@ -217,8 +229,7 @@ class _Match:
 
     def average(self, field: FloatArray, residual: Residual, window_px: float) -> FloatArray:
         """Take the one displacement that fits each window best."""
-        tensor, _ = self._windowed(window_px)
-        mean = _solve(tensor, _window(_apply(self._tensor, field), window_px))
+        mean = _solve(_window(self._tensor, window_px), _window(_apply(self._tensor, field), window_px))
         return mean + self._increment(residual, window_px)
 
     def step(self, field: FloatArray, residual: Residual, window_px: float) -> Step:
@@ -235,7 +246,7 @@ class _Match:
     def _raw_noise(self, residual: Residual, window_px: float) -> FloatArray:
         """Variance of white noise before smoothing, both frames together, that explains the residual."""
         variance = _window(residual.energy, window_px) / (_window(self._share, window_px) + TINY)
-        return np.maximum(variance * np.float32(4 * np.pi * self._model.smoothing_px**2), self._least_noise)
+        return np.maximum(variance / np.float32(self._model.gains.image), self._least_noise)
 
     def _increment(self, residual: Residual, window_px: float) -> FloatArray:
         tensor, _ = self._windowed(window_px)
@@ -247,9 +258,15 @@ class _Match:
     def _windowed(self, window_px: float) -> tuple[FloatArray, FloatArray]:
         """Structure tensor in a window, and the tensor that turns white noise into the noise of its right-hand side."""
         if window_px not in self._tensors:
+            tensor = _window(self._tensor, window_px)
+            # the reference's own noise makes gradients that carry no displacement and would shorten every increment
+            excess = _window(self._share, window_px) * np.float32(self._model.gains.gradient * self._least_noise / 2)
+            excess = np.minimum(excess, LARGEST_EXCESS * _weakest(tensor))
+            tensor[..., 0] -= excess
+            tensor[..., 2] -= excess
             # the square of a normalised Gaussian is a narrower one over 4 pi sigma^2
             noise = _window(self._noise_tensor, window_px / np.sqrt(2)) / np.float32(4 * np.pi * window_px**2)
-            self._tensors[window_px] = _window(self._tensor, window_px), noise
+            self._tensors[window_px] = tensor, noise
         return self._tensors[window_px]
 
     def judge(self, field: FloatArray, gains: dict[float, FloatArray], last_move: FloatArray) -> Solution:
@@ -265,12 +282,11 @@ class _Match:
         variance += LAST_MOVE / 2 * _window(np.sum(last_move**2, axis=-1) * self._share, window) / weight
         energy = _window(residual.energy, window) / weight
         tensor = _window(self._noise_tensor, window) / weight[..., None]   # texture stands out better when smoother
-        half_trace = (tensor[..., 0] + tensor[..., 2]) / 2
-        weakest = half_trace - np.sqrt(np.maximum(half_trace**2 - _determinant(tensor), 0))
-        gradient_noise = raw_noise / np.float32(64 * np.pi * model.smoothing_px**4)   # of one frame, per component
+        gradient_noise = raw_noise * np.float32(model.gains.smooth_gradient / 2)   # of one frame, per component
         x, y = self._target(field)
         rows, columns = self._frame.shape
-        valid = ((energy < 2 * (1 - LEAST_CORRELATION) * model.variance) & (weakest > LEAST_TEXTURE * gradient_noise)
+        valid = ((energy < 2 * (1 - LEAST_CORRELATION) * model.variance)
+                 & (_weakest(tensor) > LEAST_TEXTURE * gradient_noise)
                  & (variance < LARGEST_SIGMA_PX**2) & (self._share > 0.5)
                  & (x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1))
         return Solution(field, variance, valid)
@@ -318,6 +334,25 @@ def _gradient(plane: FloatArray) -> tuple[FloatArray, FloatArray]:
 def _products(x: FloatArray, y: FloatArray) -> FloatArray:
     tensor: FloatArray = cv2.merge([_cells(x * x), _cells(x * y), _cells(y * y)])
     return tensor
+
+
+def _noise_gains(smoothing_px: float, second_px: float) -> NoiseGains:
+    """Send one bright pixel through the filters."""
+    half = int(np.ceil(6 * (smoothing_px + second_px))) + 2
+    point = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
+    point[half, half] = 1
+    if smoothing_px > 0:
+        point = cv2.GaussianBlur(point, (0, 0), smoothing_px)
+    smooth = cv2.GaussianBlur(point, (0, 0), second_px)
+    return NoiseGains(*(float(np.sum(plane**2)) for plane in (point, _gradient(point)[0], _gradient(smooth)[0])))
+
+
+def _weakest(tensor: FloatArray) -> FloatArray:
+    """Smaller eigenvalue."""
+    half_trace = (tensor[..., 0] + tensor[..., 2]) / 2
+    half_difference = (tensor[..., 0] - tensor[..., 2]) / 2
+    smaller = half_trace - np.sqrt(half_difference**2 + tensor[..., 1] ** 2)
+    return smaller.astype(np.float32, copy=False)
 
 
 def _determinant(tensor: FloatArray) -> FloatArray:

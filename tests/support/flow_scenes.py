@@ -58,7 +58,7 @@ def warp(absorbance: Array, total_px: Array) -> Array:
     """
     y, x = np.indices(absorbance.shape, dtype=float)
     inverse = -total_px
-    for _ in range(30):
+    for _ in range(15):
         inverse = -np.stack([ndimage.map_coordinates(component, (y + inverse[0], x + inverse[1]), order=1,
                                                      mode="nearest") for component in total_px])
     return ndimage.map_coordinates(absorbance, (y + inverse[0], x + inverse[1]), order=5, mode="reflect")

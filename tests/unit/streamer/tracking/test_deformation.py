@@ -1,0 +1,179 @@
+"""Every view keeps its reference; a field depends on frame, reference and drift alone."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from support import flow_scenes
+
+from streamer.settings import FlowSettings
+from streamer.tracking.deformation import Deformation, FlowTask, Outcome, solve
+
+SHAPE = (96, 128)
+
+
+@lru_cache(maxsize=8)
+def scene(seed: int = 8101, drift_px: tuple[float, float] = (0.0, 0.0), amplitude_px: float = 0.8) -> flow_scenes.Pair:
+    return flow_scenes.pair(SHAPE, seed=seed, dose=2000.0, amplitude_px=amplitude_px, drift_px=drift_px)
+
+
+@pytest.fixture
+def deformation() -> Deformation:
+    return Deformation(FlowSettings())
+
+
+def update(deformation: Deformation, index: int, image, *, view="left", drift_px=(0.0, 0.0), verdict="sharp",
+           weight=None) -> Outcome:
+    return deformation.update(view, ("run", index), image, drift_px=drift_px, verdict=verdict, weight=weight)
+
+
+def same(first: Outcome, second: Outcome) -> bool:
+    return all(np.array_equal(getattr(first.result, name), getattr(second.result, name), equal_nan=True)
+               for name in ("displacement_px", "valid", "sigma_px", "grid_y_px", "grid_x_px"))
+
+
+def test_the_first_usable_frame_becomes_the_reference(deformation):
+    pair = scene()
+    for index, verdict in enumerate(("bad", "blurred")):
+        result, problems = update(deformation, index, pair.frame, verdict=verdict)
+        assert result is None
+        assert verdict in problems[0]
+    assert deformation.reference_key("left") is None
+    result, problems = update(deformation, 2, pair.reference, verdict="undecided")
+    assert deformation.reference_key("left") == ("run", 2)
+    assert not problems
+    assert np.abs(result.displacement_px).max() < 1e-3
+    assert result.flow_median_px == pytest.approx(0, abs=1e-3)
+
+
+def test_a_known_displacement_is_reported_with_its_reference(deformation):
+    drift_px = (5.3, -3.8)
+    pair = scene(drift_px=drift_px)
+    update(deformation, 7, pair.reference, drift_px=(100.0, 50.0))
+    result, problems = update(deformation, 9, pair.frame, drift_px=(105.3, 46.2))
+    assert not problems
+    assert (result.index, result.acquisition, result.view, result.reference_index) == (9, "run", "left", 7)
+    assert (result.drift_y_px, result.drift_x_px) == pytest.approx(drift_px)
+    rows, columns = (np.rint(axis).astype(int) for axis in (result.grid_y_px, result.grid_x_px))
+    truth = pair.truth_px[:, rows[:, None], columns[None]] - np.reshape(drift_px, (2, 1, 1))
+    assert result.valid.mean() > 0.5
+    assert np.hypot(*(result.displacement_px - truth))[result.valid].mean() < 0.15
+    magnitude = np.hypot(*result.displacement_px)[result.valid]
+    assert result.flow_median_px == pytest.approx(np.median(magnitude), rel=1e-4)
+    assert result.flow_p95_px == pytest.approx(np.percentile(magnitude, 95), rel=1e-4)
+    assert result.elapsed_ms > 0
+
+
+def test_skipping_frames_changes_nothing(deformation):
+    pair = scene()
+    other = Deformation(FlowSettings())
+    update(deformation, 0, pair.reference)
+    update(other, 0, pair.reference)
+    for index in range(1, 4):
+        update(deformation, index, np.roll(pair.frame, index, axis=0), drift_px=(index, 0.0))
+    assert same(update(deformation, 4, pair.frame), update(other, 4, pair.frame))
+
+
+def test_views_do_not_mix(deformation):
+    first, second = scene(), scene(seed=8202)
+    update(deformation, 0, first.reference, view="left")
+    update(deformation, 1, second.reference, view="right")
+    assert deformation.reference_key("left") == ("run", 0)
+    assert deformation.reference_key("right") == ("run", 1)
+    for view, pair, index in (("left", first, 0), ("right", second, 1)):
+        result = update(deformation, 5, pair.frame, view=view).result
+        assert result.reference_index == index
+        assert result.valid.mean() > 0.5
+
+
+def test_the_user_sets_the_reference(deformation):
+    pair = scene()
+    update(deformation, 0, pair.reference)
+    deformation.set_reference("left", ("run", 3), pair.frame, drift_px=(2.0, 1.0))
+    result = update(deformation, 4, pair.frame, drift_px=(2.0, 1.0)).result
+    assert result.reference_index == 3
+    assert (result.drift_y_px, result.drift_x_px) == (0.0, 0.0)
+    assert result.flow_p95_px < 1e-3
+    deformation.forget("left")
+    assert deformation.reference_key("left") is None
+
+
+def test_the_reference_is_a_copy(deformation):
+    pair = scene()
+    buffer = pair.reference.copy()
+    update(deformation, 0, buffer)
+    buffer[:] = 1.0
+    assert update(deformation, 1, pair.reference).result.flow_p95_px < 0.05
+
+
+def test_another_shape_starts_the_view_anew(deformation):
+    pair = scene()
+    update(deformation, 0, pair.reference)
+    result, problems = update(deformation, 1, pair.frame[:80])
+    assert deformation.reference_key("left") == ("run", 1)
+    assert "96 x 128 to 80 x 128" in problems[0]
+    assert result.reference_index == 1
+
+
+@pytest.mark.parametrize("drift_px", [None, (np.nan, 0.0), (0.0, np.inf)])
+def test_without_a_drift_there_is_no_field(deformation, drift_px):
+    update(deformation, 0, scene().reference)
+    result, problems = update(deformation, 1, scene().frame, drift_px=drift_px)
+    assert result is None
+    assert "drift" in problems[0]
+
+
+def test_too_little_overlap_is_said(deformation):
+    update(deformation, 3, scene().reference)
+    result, problems = update(deformation, 4, scene().frame, drift_px=(75.0, 10.0))
+    assert not result.valid.any()
+    assert np.isnan(result.sigma_px).all()
+    assert result.flow_median_px is None
+    assert "20 % of reference frame 3" in problems[0]
+
+
+def test_pixels_without_weight_are_not_used(deformation):
+    pair = scene()
+    weight = np.ones(SHAPE)
+    weight[:, 64:] = 0
+    update(deformation, 0, pair.reference, weight=weight)
+    result = update(deformation, 1, pair.frame).result
+    assert result.valid[:, result.grid_x_px < 60].mean() > 0.5
+    assert not result.valid[:, result.grid_x_px > 68].any()
+
+
+def test_a_restored_state_gives_the_same_fields(deformation):
+    pair = scene()
+    weight = np.ones(SHAPE)
+    weight[:10] = 0
+    update(deformation, 0, pair.reference, drift_px=(1.5, 2.5), weight=weight)
+    restored = Deformation(FlowSettings())
+    restored.restore(deformation.snapshot())
+    assert restored.reference_key("left") == ("run", 0)
+    outcomes = [update(one, 1, pair.frame, drift_px=(1.5, 2.5)) for one in (deformation, restored)]
+    assert same(*outcomes)
+    assert outcomes[1].result.reference_index == 0
+
+
+def test_settings_in_force_are_the_newest(deformation):
+    pair = scene()
+    update(deformation, 0, pair.reference)
+    deformation.settings = FlowSettings(step_px=16, smoothing_px=1.5)
+    changed = update(deformation, 1, pair.frame)
+    fresh = Deformation(FlowSettings(step_px=16, smoothing_px=1.5))
+    update(fresh, 0, pair.reference)
+    assert same(changed, update(fresh, 1, pair.frame))
+    assert np.diff(changed.result.grid_x_px)[0] == 16
+
+
+def test_a_task_can_be_solved_later_and_elsewhere(deformation):
+    pair = scene()
+    update(deformation, 0, pair.reference)
+    task = deformation.admit("left", ("run", 1), pair.frame, drift_px=(0.0, 0.0), verdict="sharp")
+    assert isinstance(task, FlowTask)
+    deformation.set_reference("left", ("run", 2), pair.frame, drift_px=(0.0, 0.0))
+    later = solve(task)
+    assert later.result.reference_index == 0
+    assert same(later, solve(task))

@@ -186,15 +186,6 @@ class RowTable:
         """Let any sequence number replace the rows."""
         self.codes[4, :self.length] = 0
 
-    def set_flow(self, key: Key, median_px: float, p95_px: float) -> bool:
-        """Enter the summary of a displacement field; False if its row never came."""
-        place = self.find(key)
-        if place is None:
-            return False
-        self.numbers[_PLACE["flow_median_px"], place] = median_px
-        self.numbers[_PLACE["flow_p95_px"], place] = p95_px
-        return True
-
     def charts(self, version: int, view: str | None) -> Charts:
         """Copy the columns that are drawn, of one view or of all, sorted by order."""
         offsets = self.offsets()

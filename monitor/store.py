@@ -174,9 +174,6 @@ class Store:
             raise ProtocolError(f"field of frame {flow.index} has shapes that do not belong together: displacement "
                                 f"{flow.displacement_px.shape}, valid {flow.valid.shape}, grid {grid}")
         self.flow = flow
-        if flow.flow_median_px is not None and flow.flow_p95_px is not None:
-            key = Key(flow.acquisition, flow.index)
-            self.version += self._table.set_flow(key, flow.flow_median_px, flow.flow_p95_px)
 
     def _put(self, row: FrameRow, sequence: int) -> bool:
         if not self._table.put(row, sequence):

@@ -186,6 +186,12 @@ class Window(QtWidgets.QMainWindow):
             self._keys = _keys_dialog(self)
         self._keys.setVisible(not self._keys.isVisible())
 
+    def closeEvent(self, event: Any) -> None:
+        """Stop redrawing."""
+        self._clock.stop()
+        self.feed.notify = lambda: None
+        super().closeEvent(event)
+
     def resizeEvent(self, event: Any) -> None:
         """Turn the corner into tabs when there is little room."""
         super().resizeEvent(event)

@@ -22,8 +22,8 @@ _WIDTHS = (54, 52, 84, 106, 160, 52)
 class FlaggedModel(QtCore.QAbstractTableModel):
     """Positions of flagged rows, newest first; the texts are made for the lines on screen only."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, parent: QtCore.QObject) -> None:
+        super().__init__(parent)
         self.positions = np.empty(0, np.int64)
         self.store = Store()
         self.theme = DARK
@@ -107,7 +107,7 @@ class TablePanel(Panel):
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
-        self.model = FlaggedModel()
+        self.model = FlaggedModel(self)
         self.table = QtWidgets.QTableView()
         self.table.setModel(self.model)
         self.table.setSelectionBehavior(QtWidgets.QAbstractItemView.SelectionBehavior.SelectRows)

@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
+from support.fake_streamer import FakeStreamer, make_row, moment
+from support.waiting import wait_until
+
 from monitor import feed as feed_module
 from monitor.feed import Feed, LinkState
 from monitor.rows import Key
 from monitor.store import Store
 from streamer.errors import LinkError
 from streamer.records import Alert
-from support.fake_streamer import FakeStreamer, make_row, moment
-from support.waiting import wait_until
 
 
 @pytest.fixture

@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from pyqtgraph.Qt import QtCore
+from support.fake_streamer import FakeStreamer, make_flow, make_picture, make_row, moment
+
+from monitor import feed as feed_module
+from monitor.panels.banner import BannerPanel
+from monitor.panels.deformation import DeformationPanel
+from monitor.panels.drift import DriftPanel
+from monitor.panels.frame import FramePanel
+from monitor.panels.path import PathPanel
+from monitor.panels.sharpness import SharpnessPanel
+from monitor.panels.statusbar import StatusPanel
+from monitor.panels.table import COLUMNS, TablePanel
+from monitor.rows import Key
+from monitor.window import KEYS, Window
+from streamer.records import Alert
+
+pytestmark = [pytest.mark.gui, pytest.mark.qt_log_ignore("propagateSizeHints", "XDG_RUNTIME_DIR")]
+
+BLURRED = [8, 21, 34, 47]
+FLAGGED = sorted([*BLURRED, 17, 30, 46])
+
+
+def cell(window: Window, line: int, column: str) -> str:
+    model = window.panel(TablePanel).model
+    return str(model.data(model.index(line, COLUMNS.index(column))))
+
+
+def test_sharpness_shows_every_frame_by_verdict(filled: Window) -> None:
+    panel = filled.panel(SharpnessPanel)
+    x, y = panel.dots["blurred"].getData()
+    assert x.tolist() == BLURRED
+    np.testing.assert_allclose(y, [make_row(index).blur_length_px for index in BLURRED])
+    assert panel.dots["bad"].getData()[0].tolist() == [30]
+    assert panel.dots["bad"].getData()[1].tolist() == [0.0]
+    assert panel.dots["sharp"].getData()[0].size == 60 - len(FLAGGED)
+    symbols = {item.opts["symbol"] for item in panel.dots.values()}
+    colours = {item.opts["brush"].color().name() for item in panel.dots.values()}
+    assert len(symbols) == len(colours) == 5
+    assert panel.tolerance.value() == 3.0
+    np.testing.assert_allclose(panel.limit.getData()[1][0], make_row(0).blur_limit_px)
+
+
+def test_error_bars_span_one_sigma(filled: Window) -> None:
+    x, y = filled.panel(SharpnessPanel).bars.getData()
+    row = make_row(8)
+    here = np.flatnonzero(x == 8)
+    np.testing.assert_allclose(y[here], [row.blur_length_px - row.blur_length_sigma_px,
+                                         row.blur_length_px + row.blur_length_sigma_px])
+
+
+def test_drift_and_trend_of_both_axes(filled: Window) -> None:
+    for strip, axis in zip(filled.panel(DriftPanel).strips, "yx", strict=True):
+        x, y = strip.dots[0].getData()
+        known = [index for index in range(60) if index != 30]
+        assert x.tolist() == known
+        np.testing.assert_allclose(y, [getattr(make_row(index), f"drift_{axis}_px") for index in known])
+        np.testing.assert_allclose(strip.trends[0].getData()[1],
+                                   [getattr(make_row(index), f"trend_{axis}_px") for index in known])
+
+
+def test_path_has_y_down_and_equal_scales(filled: Window) -> None:
+    panel = filled.panel(PathPanel)
+    np.testing.assert_allclose(panel.paths[0].points[-1], [make_row(59).drift_x_px, make_row(59).drift_y_px])
+    box = panel.plot.getViewBox()
+    assert box.yInverted()
+    assert box.state["aspectLocked"] == 1.0
+
+
+def test_deformation_follows_the_frames(filled: Window) -> None:
+    x, y = filled.panel(DeformationPanel).curves["flow_median_px"].getData()
+    assert x[-1] == 59
+    assert y[-1] == make_row(59).flow_median_px
+
+
+def test_table_lists_flagged_frames_newest_first(filled: Window) -> None:
+    model = filled.panel(TablePanel).model
+    assert [int(cell(filled, line, "Frame")) for line in range(model.rowCount())] == FLAGGED[::-1]
+    assert cell(filled, 0, "Verdict") == "▲ blurred"
+    row = make_row(47)
+    assert cell(filled, 0, "Blur") == (f"{row.blur_length_px:.1f} ± {row.blur_length_sigma_px:.1f} px "
+                                       f"({row.blur_length_px * 21:.0f} nm)")
+    line = FLAGGED[::-1].index(30)
+    assert cell(filled, line, "Verdict") == "◆ bad"
+    assert "beam dump" in cell(filled, line, "Reason")
+    assert "no blur below 4.2 px" in cell(filled, FLAGGED[::-1].index(17), "Reason")
+
+
+def test_refused_frames_and_their_replacements_are_listed(
+    filled: Window, streamer: FakeStreamer, qtbot: Any,
+) -> None:
+    streamer.frame(make_row(60, verdict=None, blur_length_px=None, problems="shape (3, 4), expected (240, 320)"))
+    streamer.frame(make_row(61, recollects=47))
+    qtbot.waitUntil(lambda: len(filled.store) == 62)
+    filled.refresh_now()
+    assert cell(filled, 0, "Verdict") == "✖ refused"
+    assert "expected (240, 320)" in cell(filled, 0, "Reason")
+    assert cell(filled, 1, "Frame") == "47"
+    assert "taken again as 61" in cell(filled, 1, "Reason")
+
+
+def test_a_click_on_a_line_selects_the_frame_everywhere(filled: Window, qtbot: Any) -> None:
+    table = filled.panel(TablePanel).table
+    line = FLAGGED[::-1].index(21)
+    place = table.visualRect(table.model().index(line, 0)).center()
+    qtbot.mouseClick(table.viewport(), QtCore.Qt.MouseButton.LeftButton, pos=place)
+    assert filled.selected == Key("scan-1", 21)
+    assert filled.detail.text().startswith("Frame 21 (scan-1, view A)")
+    assert "picture is not available yet" in filled.detail.text()
+    assert all(mark.isVisible() and mark.value() == 21 for mark in filled.timeline._marks)
+
+
+def test_a_click_on_a_dot_selects_its_frame(filled: Window) -> None:
+    panel = filled.panel(SharpnessPanel)
+    dots = panel.dots["blurred"]
+    dots.sigClicked.emit(dots, dots.points()[1:2], None)
+    assert filled.selected == Key("scan-1", 21)
+    assert [index.row() for index in filled.panel(TablePanel).table.selectionModel().selectedRows()] == [
+        FLAGGED[::-1].index(21)]
+
+
+def test_keys_step_through_flagged_frames(filled: Window, qtbot: Any) -> None:
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_P)
+    assert filled.selected == Key("scan-1", 47)
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_P)
+    assert filled.selected == Key("scan-1", 46)
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_N)
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_N)   # there is none after the newest
+    assert filled.selected == Key("scan-1", 47)
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_Escape)
+    assert filled.selected is None
+
+
+def test_space_freezes_the_display_but_not_the_alerts(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_Space)
+    assert filled.paused
+    for index in range(60, 74):
+        streamer.frame(make_row(index))
+    streamer.alert(Alert(id=4, raised_at=moment(1), severity="MAJOR", rule="blurred_frame", text="take it again"))
+    qtbot.waitUntil(lambda: len(filled.store) == 74 and filled.store.worst_alert() is not None)
+    filled.refresh_now()
+    banner = filled.panel(BannerPanel)
+    assert "paused, 14 behind" in banner.note.text()
+    assert banner.chip.text().startswith("PAUSED")
+    assert "take it again" in banner.alert.text()
+    assert filled.panel(SharpnessPanel).dots["sharp"].getData()[0].max() < 60
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_Space)
+    assert filled.panel(SharpnessPanel).dots["sharp"].getData()[0].max() > 60
+    assert "paused" not in banner.note.text()
+
+
+def test_banner_names_the_newest_frame_in_px_and_um(filled: Window) -> None:
+    numbers = filled.panel(BannerPanel).numbers
+    row = make_row(59)
+    assert numbers["frame"].text() == "59"
+    assert numbers["blur"].text() == f"{row.blur_length_px:.1f} px"
+    assert numbers["drift y"].text() == f"{row.drift_y_px:+.2f} px"
+    assert numbers["drift x caption"].text() == f"drift x  {row.drift_x_px * 0.021:+.2f} µm"
+    assert numbers["flagged"].text() == str(len(FLAGGED))
+    assert "LIVE" in filled.panel(BannerPanel).chip.text()
+
+
+def test_status_bar_counts_and_names_losses(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    panel = filled.panel(StatusPanel)
+    assert panel.lost.text() == "▲ lost 4"
+    assert "missing: 3 (frames 5, 9-10)" in panel.lost.toolTip()
+    assert panel.queue.text() == "queue 2/64"
+    assert panel.lag.text() == "lag 28 / 44 ms"
+    assert "in 4.0/s  measured 3.9/s" in panel.rates.text()
+    assert panel.odd.text() == ""
+    assert streamer.results in panel.link.text()
+    streamer.send_raw(b"{}", b"somebody else")
+    qtbot.waitUntil(lambda: filled.feed.link().foreign == 1)
+    filled.refresh_now()
+    assert panel.odd.text() == "foreign messages 1"
+    assert "something else than results" in filled.panel(BannerPanel).note.text()
+
+
+def test_picture_levels_leave_out_outliers_and_stand_still(
+    filled: Window, streamer: FakeStreamer, qtbot: Any,
+) -> None:
+    panel = filled.panel(FramePanel)
+    np.testing.assert_array_equal(panel.image.image, make_picture(59))
+    low, high = panel.image.levels
+    assert make_picture(59).min() < low < high < make_picture(59).max()
+    streamer.image(60)
+    qtbot.waitUntil(lambda: filled.store.picture.index == 60)
+    filled.refresh_now()
+    assert tuple(panel.image.levels) == (low, high)
+
+
+def test_binned_pictures_keep_the_coordinates_of_the_frame(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    streamer.image(60, binning=2)
+    qtbot.waitUntil(lambda: filled.store.picture.index == 60)
+    filled.refresh_now()
+    panel = filled.panel(FramePanel)
+    box = panel.image.mapRectToParent(panel.image.boundingRect())
+    assert (box.width(), box.height()) == (640, 480)
+    assert panel.bar.label.toPlainText() == "2 µm"
+
+
+def test_arrows_come_and_go(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    panel = filled.panel(FramePanel)
+    assert panel.arrows.count > 20
+    assert panel.scale_text.toPlainText() == f"arrows × {panel.arrows.gain}"
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_A)
+    assert panel.arrows.count == 0
+    assert not panel.scale_text.isVisible()
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_A)
+    assert panel.arrows.count > 20
+    still = msgspec.structs.replace(make_flow(60), displacement_px=np.zeros_like(make_flow(60).displacement_px))
+    streamer.flow(still)
+    qtbot.waitUntil(lambda: filled.store.flow.index == 60)
+    filled.refresh_now()
+    assert panel.arrows.count == 0
+    assert "nothing above the noise" in panel.scale_text.toPlainText()
+
+
+def test_zooming_stops_following_until_a_fit(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    box = filled.panel(SharpnessPanel).plot.getViewBox()
+    box.setXRange(5, 25, padding=0)
+    box.sigRangeChangedManually.emit([True, False])
+    assert not filled.timeline.following
+    assert filled.panel(DriftPanel).strips[0].plot.getViewBox().viewRange()[0] == pytest.approx([5, 25])
+    for index in range(60, 80):
+        streamer.frame(make_row(index))
+    qtbot.waitUntil(lambda: len(filled.store) == 80)
+    filled.refresh_now()
+    assert box.viewRange()[0] == pytest.approx([5, 25])
+    assert filled.panel(SharpnessPanel).dots["blurred"].getData()[0].tolist() == [8, 21]
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_F)
+    assert filled.timeline.following
+    low, high = box.viewRange()[0]
+    assert low < 0
+    assert high > 79
+
+
+def test_views_can_be_chosen(window: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    for index in range(40):
+        streamer.frame(make_row(index, view="AB"[index % 2]))
+    streamer.status()
+    qtbot.waitUntil(lambda: len(window.store) == 40 and window.store.status is not None)
+    window.refresh_now()
+    views = window.panel(BannerPanel).views
+    assert [views.itemText(number) for number in range(views.count())] == ["all views", "A", "B"]
+    strip = window.panel(DriftPanel).strips[0]
+    assert [strip.dots[number].getData()[0].size for number in range(3)] == [20 - 1, 20, 0]   # 30 is bad
+    views.setCurrentIndex(2)
+    views.activated.emit(2)
+    assert strip.dots[0].getData()[0].tolist() == list(range(1, 40, 2))
+    assert strip.dots[1].getData()[0].size == 0
+
+
+@pytest.mark.parametrize("with_data", [False, True])
+def test_the_window_fits_a_small_screen(window: Window, streamer: FakeStreamer, qtbot: Any, *, with_data: bool) -> None:
+    if with_data:
+        streamer.alert(Alert(id=1, raised_at=moment(1), severity="MAJOR", rule="r", text="a long text " * 40))
+        streamer.frame(make_row(0, problems="a long reason " * 40, acquisition="a long name " * 10, view="v" * 80))
+        streamer.status(session_dir="/a/long/path" * 20, problems=["the disk is nearly full " * 10])
+        qtbot.waitUntil(lambda: window.store.status is not None and len(window.store) == 1)
+        window.select(Key("a long name " * 10, 0))
+    window.resize(1366, 768)
+    window.refresh_now()
+    assert window.minimumSizeHint().width() <= 1366
+    assert window.minimumSizeHint().height() <= 768
+    assert (window.width(), window.height()) == (1366, 768)
+
+
+def test_themes_change_all_colours(filled: Window, qtbot: Any) -> None:
+    dark = filled.grab().toImage()
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_T)
+    light = filled.grab().toImage()
+    assert filled.theme.name == "light"
+    for x, y in ((5, 5), (1200, 200), (1200, 600), (300, 1000)):
+        assert dark.pixelColor(x, y).lightness() < 90
+        assert light.pixelColor(x, y).lightness() > 165
+
+
+def test_the_list_of_keys_is_complete(filled: Window, qtbot: Any) -> None:
+    filled.toggle_keys()
+    words = [label.text() for label in filled._keys.findChildren(type(filled.panel(BannerPanel).chip))]
+    assert all(key in words and text in words for key, _, text in KEYS)
+    assert all(callable(getattr(filled, method)) for _, method, _ in KEYS)
+
+
+def test_a_killed_streamer_leaves_the_window_alive(
+    filled: Window, streamer: FakeStreamer, qtbot: Any, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed_module, "STALE_AFTER_S", 0.2)
+    monkeypatch.setattr(feed_module, "DISCONNECTED_AFTER_S", 0.8)
+    chip = filled.panel(BannerPanel).chip
+    streamer.close()
+    qtbot.waitUntil(lambda: "STALE" in chip.text())
+    qtbot.waitUntil(lambda: "DISCONNECTED" in chip.text())
+    assert filled.isVisible()
+    monkeypatch.undo()
+    again = FakeStreamer(session="session-2", results=streamer.results)
+    try:
+        again.frame(make_row(3, acquisition="second"))
+        again.wait_for_subscriber()
+        again.status()
+        qtbot.waitUntil(lambda: "LIVE" in chip.text() and filled.feed.link().has_history, timeout=15_000)
+        filled.refresh_now()
+        assert filled.panel(SharpnessPanel).dots["sharp"].getData()[0].tolist() == [3]
+        assert filled.panel(TablePanel).model.rowCount() == 0
+        assert filled.panel(FramePanel).hint.isVisible()
+        assert "session-2" in filled.panel(BannerPanel).note.text()
+    finally:
+        again.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def with_children(demo: Demo, tmp_path: Path, scripts: dict[str, str]) -> Demo:
 @pytest.fixture
 def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     return tmp_path
 
 
@@ -85,3 +87,22 @@ def test_stopping_lets_children_finish_and_kills_those_that_do_not(
         with pytest.raises(ProcessLookupError):
             os.kill(pid, signal.SIG_DFL)
     demo.stop()   # twice does no harm
+
+
+KILLED = """
+import sys, os, pathlib, signal, time
+from monitor.demo import Demo
+demo = Demo()
+demo._commands = {"streamer": ["streamer_child"]}
+demo.start()
+while not (pathlib.Path(sys.argv[1]) / "streamer_child.ready").exists():
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+def test_children_end_when_the_dashboard_is_killed(on_path: Path) -> None:
+    (on_path / "streamer_child.py").write_text(POLITE)
+    subprocess.run([sys.executable, "-P", "-c", KILLED, str(on_path)], timeout=30, check=False)
+    wait_until((on_path / "streamer_child.drained").exists)

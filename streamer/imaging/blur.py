@@ -41,14 +41,14 @@ _WIDE_STARTS = (0.5, 2.0, 8.0)   # px^2
 _TAIL = 0.1              # what may be left of fine structure that the model has blurred away
 _USUAL_BINS = 24         # bins that the expectation counts for beside what is found
 _SAME = 0.55             # relative change of the power of single modes up to which two frames show the same place
+_GAIN_LIMIT = 2.0        # factor of the power of structure up to which contrast may change
 _FOREIGN_VARIANCE = 1.0  # px^2, by which spectra of different places of a specimen differ
 _SHAPE_SHARE = 0.015     # of the length, error from the unknown shape of the point-spread function
 _K = 4 * np.pi**2
 _FAMILY_SCORE = 8.0      # from here on the shape of the point-spread function matters to its length
 _LONG_STARTS = (0.8, 1.0, 1.5, 2.2)
-_ANGLES = np.linspace(0.0, np.pi, 36, endpoint=False)
+_ANGLES = np.linspace(0.0, np.pi, 12, endpoint=False)
 _ISOTROPIC = np.array([[1.0, 0.0, 0.0], [0.0, 0.25, 0.0], [0.0, 0.0, 1.0]])
-_DIRECTIONS = np.stack([np.sin(_ANGLES) ** 2, 2 * np.sin(_ANGLES) * np.cos(_ANGLES), np.cos(_ANGLES) ** 2], 1)
 
 Vector = NDArray[np.float64]
 Family = Callable[[Vector], tuple[Vector, Vector]]
@@ -162,22 +162,24 @@ def _uniform(s: Vector) -> tuple[Vector, Vector]:
 
 def _places(nodes: int) -> NDArray[np.float64]:
     """(288, nodes, 3) factors of (yy, yx, xx) in f' S f."""
-    return bin_frequencies(nodes).reshape(-1, nodes, 3) * np.array([1.0, 2.0, 1.0])
+    places: NDArray[np.float64] = bin_frequencies(nodes).reshape(-1, nodes, 3) * np.array([1.0, 2.0, 1.0])
+    return places
 
 
 _SQUARES: dict[Family, NDArray[np.float64]] = {_gaussian: _places(1), _uniform: _places(4)}
 
 
 def _scaled(theta: Vector, factor: float) -> Vector:
-    return theta * np.array([1.0, factor, factor, factor, 1.0])
+    scaled: Vector = theta * np.array([1.0, factor, factor, factor, 1.0])
+    return scaled
 
 
 class _Solution(NamedTuple):
     theta: Vector
     errors: NDArray[np.float64]
-    """(3, 3) covariance of the errors of (yy, yx, xx)."""
+    """(4, 4) covariance of the errors of (ln g, yy, yx, xx)."""
     sharp_errors: NDArray[np.float64]
-    """(3, 3) what these errors would be, were the frame not blurred."""
+    """(4, 4) what these errors would be, were the frame not blurred."""
     chi2: float
     badness: float
     """-2 ln likelihood."""
@@ -227,13 +229,13 @@ class _Fit:
         chi2 = float(np.sum(model.residual**2 / model.variance)) / max(len(model.residual) - 4, 1)
         sharp = self._model(family, theta * _GAIN_ONLY)
         return _Solution(theta, self._errors(model) * max(chi2, 1.0), self._errors(sharp) * max(chi2, 1.0), chi2,
-                         self._badness(model, theta), self._texture(model, sharp))
+                         self._badness(model, theta), self._texture(model))
 
     def _errors(self, model: _Model) -> NDArray[np.float64]:
-        """(3, 3) covariance of the errors of (yy, yx, xx)."""
+        """(4, 4) covariance of the errors of (ln g, yy, yx, xx)."""
         inner = model.instruments.T @ (model.instruments * model.variance[:, None]) + self.prior
         inverse = np.linalg.pinv(model.instruments.T @ model.derivatives + self.prior)
-        errors: NDArray[np.float64] = (inverse @ inner @ inverse.T)[1:4, 1:4]
+        errors: NDArray[np.float64] = (inverse @ inner @ inverse.T)[:4, :4]
         return errors
 
     def badness(self, family: Family, theta: Vector) -> float:
@@ -242,25 +244,23 @@ class _Fit:
     def _badness(self, model: _Model, theta: Vector) -> float:
         return float(np.sum(model.residual**2 / model.variance + np.log(model.variance)) + theta @ self.prior @ theta)
 
-    def _texture(self, model: _Model, sharp: _Model) -> float:
+    def _texture(self, model: _Model) -> float:
         """Estimate the relative change of single modes from the bins in which nothing else scatters.
 
-        Every ring is scaled to fit: defocus changes rings as a whole, another place changes every bin. What
-        is blurred away cannot tell, and counts as expected.
+        Every ring is scaled to fit: defocus changes rings as a whole, another place changes every bin.
         """
         weight = 1 / model.variance
         scale = self._by_ring(weight * self.p * model.fitted) / self._by_ring(weight * model.fitted**2 + 1e-30)
         own = self.spread * model.expected**2
         share = SECTORS / (SECTORS - 1)
         excess = share * (self.p - scale[self.ring] * model.fitted) ** 2 - (model.variance - _TEXTURE**2 * own)
-        weight = (own / model.variance) ** 2
-        told = float(weight.sum())
-        untold = _USUAL_BINS + max(float(np.sum((self.spread * sharp.expected**2 / sharp.variance) ** 2)) - told, 0.0)
-        total = float(np.sum(weight * excess / np.maximum(own, 1e-30))) + untold * _TEXTURE**2
-        return float(np.sqrt(max(total / (told + untold), 0.0)))
+        weight = (_TEXTURE**2 * own / model.variance) ** 2
+        total = float(np.sum(weight * excess / np.maximum(own, 1e-30))) + _USUAL_BINS * _TEXTURE**2
+        return float(np.sqrt(max(total / (float(weight.sum()) + _USUAL_BINS), 0.0)))
 
     def _by_ring(self, values: Vector) -> Vector:
-        return np.bincount(self.ring, weights=values, minlength=RINGS)
+        sums: Vector = np.bincount(self.ring, weights=values, minlength=RINGS).astype(np.float64)
+        return sums
 
     def _model(self, family: Family, theta: Vector) -> _Model:
         squares = _SQUARES[family][self.used]
@@ -305,29 +305,33 @@ def _smooth_reference(power: FloatArray, counts: FloatArray) -> Vector:
 
 
 def _describe(solution: _Solution) -> BlurEstimate:
-    theta, chi2 = solution.theta, solution.chi2
-    covariance = np.array([[theta[1], theta[2]], [theta[2], theta[3]]])
-    values, vectors = np.linalg.eigh(covariance)
-    foreign = _FOREIGN_VARIANCE * np.clip((solution.texture - _SAME) / (1 - _SAME), 0.0, 1.5)
-    doubt = (foreign**2 + _FLOOR_VARIANCE**2) * _ISOTROPIC
-    spread = solution.errors + foreign**2 * _ISOTROPIC
-    sharp_spread = solution.sharp_errors + doubt
-    covariance = np.array([[theta[1], theta[2]], [theta[2], theta[3]]])
-    values, vectors = np.linalg.eigh(covariance)
+    _, yy, yx, xx, _ = solution.theta
+    values, vectors = np.linalg.eigh(np.array([[yy, yx], [yx, xx]]))
     largest, least = float(values[1]), float(values[0])
-    vy, vx = vectors[:, 1]
-    sigma = _sigma_along(vy, vx, spread)
-    worst = float(np.sqrt(max(np.einsum("ki,ij,kj->k", _DIRECTIONS, sharp_spread, _DIRECTIONS).max(), 0.0)))
-    length = np.sqrt(12 * max(largest, 0.0))
-    statistical = np.sqrt(12 * (max(largest, 0.0) + sigma)) - length
-    angle = np.degrees(np.arctan2(-vy, vx))
-    angle = angle - 180 if angle > 90 else angle + 180 if angle <= -90 else angle
+    (least_y, vy), (least_x, vx) = vectors
+    foreign = _foreign(solution)
+    errors = solution.errors[1:, 1:] + (foreign * (_FOREIGN_VARIANCE + 0.5 * abs(largest))) ** 2 * _ISOTROPIC
+    doubt = (foreign * _FOREIGN_VARIANCE) ** 2 + _FLOOR_VARIANCE**2
+    sharp_errors = solution.sharp_errors[1:, 1:] + doubt * _ISOTROPIC
+    sharp_sigma = float(np.hypot(_sigma_along(vy, vx, sharp_errors), 0.5 * foreign * abs(largest)))
+    worst = max(_sigma_along(np.sin(angle), np.cos(angle), sharp_errors) for angle in _ANGLES)
+    length = float(np.sqrt(12 * max(largest, 0.0)))
+    one_sigma = float(np.sqrt(12 * (max(largest, 0.0) + _sigma_along(vy, vx, errors)))) - length
+    angle = float(np.degrees(np.arctan2(-vy, vx)))   # y points down
     return BlurEstimate(
-        covariance=covariance, covariance_errors=spread, length_px=float(length),
-        length_sigma_px=float(np.hypot(statistical, _SHAPE_SHARE * length)), angle_deg=float(angle),
-        score=largest / _sigma_along(vy, vx, sharp_spread), limit_px=float(np.sqrt(12 * DETECTION_SIGMA * worst)),
-        gain=float(np.exp(np.clip(theta[0], -50, 50))), chi2=chi2, texture=solution.texture, least_px2=least,
-        least_score=least / _sigma_along(vectors[0, 0], vectors[1, 0], sharp_spread))
+        covariance=np.array([[yy, yx], [yx, xx]]), covariance_errors=errors, length_px=length,
+        length_sigma_px=float(np.hypot(one_sigma, _SHAPE_SHARE * length)),
+        angle_deg=angle - 180 if angle > 90 else angle + 180 if angle <= -90 else angle,
+        score=largest / sharp_sigma, limit_px=float(np.sqrt(12 * DETECTION_SIGMA * worst)),
+        gain=float(np.exp(np.clip(solution.theta[0], -50, 50))), chi2=solution.chi2, texture=solution.texture,
+        least_px2=least, least_score=least / _sigma_along(least_y, least_x, sharp_errors))
+
+
+def _foreign(solution: _Solution) -> float:
+    """How far a frame shows another place, or other contrast: 0 = the same, 1 = its spectrum tells nothing of blur."""
+    texture = (solution.texture - _SAME) / (1 - _SAME)
+    contrast = abs(float(solution.theta[0])) - 2 * float(np.sqrt(solution.errors[0, 0]))
+    return float(np.clip(max(texture, contrast / np.log(_GAIN_LIMIT) - 1), 0.0, 1.5))
 
 
 def _sigma_along(vy: float, vx: float, spread: NDArray[np.float64]) -> float:

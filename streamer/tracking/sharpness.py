@@ -25,7 +25,8 @@ Key = tuple[str, int]
 HISTORY = 512
 """Rows of a view that may still be revised."""
 
-_SHARPER_SCORE = -4.0     # significance from which a frame is sharper than the baseline
+_SHARPER_SCORE = 4.0      # significance from which the baseline is blurred against a frame
+_MISFIT = 2.5             # reduced chi-square of a fit that may have gone astray
 _ACCEPT_MARGIN = 1.0      # a frame this close below the threshold is sharp, but no model for others
 _LOCKED_OUT = 8           # more consecutive rejections than this, and the baseline is wrong
 _CONFIRMED_WITHIN = 16    # frames within which a second sharper frame must confirm the first
@@ -143,10 +144,14 @@ class Sharpness:
             self._remember(state, row)
             self._accept(state, row)
             return row.result._replace(problems=tuple(problems))
-        estimate = estimate_blur(row.power, baseline_of([member.power for member in state.members]))
+        baseline = baseline_of([member.power for member in state.members])
+        estimate = estimate_blur(row.power, baseline)
+        sharper = self._sharper(row.power, baseline, estimate)
+        if sharper:   # what was measured against a blurred baseline says nothing
+            estimate = estimate_blur(row.power, baseline_of([row.power]))
         row.result = self._result(estimate, provisional=self._warming(state))
         self._remember(state, row)
-        revised = self._advance(state, row, estimate, problems)
+        revised = self._sharper_came(state, row, problems) if sharper else self._advance(state, row, estimate, problems)
         changes = tuple((other, state.rows[other].result) for other in revised if other != key and other in state.rows)
         return row.result._replace(problems=tuple(problems), revisions=changes)
 
@@ -166,8 +171,6 @@ class Sharpness:
             if len(state.rejected) > _LOCKED_OUT:
                 self._restart(state, problems)
             return []
-        if self._sharper(estimate):
-            return self._sharper_came(state, row, problems)
         state.rejected.clear()
         if self._odd(state, estimate):
             self._odd_came(state, row, problems)
@@ -198,9 +201,16 @@ class Sharpness:
     def _blurred(self, estimate: BlurEstimate) -> bool:
         return estimate.score > self._settings.score_threshold and estimate.length_px > self._settings.shortest_px
 
-    def _sharper(self, estimate: BlurEstimate) -> bool:
-        return (estimate.least_score < _SHARPER_SCORE
-                and -12 * estimate.least_px2 > self._settings.shortest_px**2)
+    def _sharper(self, power: PolarPower, baseline: Baseline, estimate: BlurEstimate) -> bool:
+        """Tell whether the baseline is blurred against the frame, by exchanging their roles."""
+        if estimate.least_score > -_SHARPER_SCORE and estimate.chi2 < _MISFIT:
+            return False
+        swapped = estimate_blur(replace(power, power=baseline.power, floor=baseline.floor), baseline_of([power]))
+        if swapped.score < _SHARPER_SCORE or swapped.length_px < self._settings.shortest_px:
+            return False
+        if self._blurred(estimate):   # either both are blurred, in different directions, or the fit went astray
+            return swapped.chi2 < 0.5 * estimate.chi2
+        return swapped.chi2 < estimate.chi2 + 1.0
 
     def _odd(self, state: _View, estimate: BlurEstimate) -> bool:
         usual = float(np.median(state.gains)) if state.gains else 1.0

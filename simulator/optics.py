@@ -171,11 +171,6 @@ class Canvas:
         return coefficients
 
 
-def padded(shape: Shape) -> Shape:
-    """Return the size of a window with the margin that `blurred_window` needs."""
-    return shape[0] + 2 * _MARGIN_PX, shape[1] + 2 * _MARGIN_PX
-
-
 def pixel_positions(shape: Shape, *, margin: bool) -> tuple[FloatArray, FloatArray]:
     """Return rows (M,) and columns (N,) of a window, with the margin of `blurred_window` if asked for."""
     edge = _MARGIN_PX if margin else 0
@@ -185,7 +180,7 @@ def pixel_positions(shape: Shape, *, margin: bool) -> tuple[FloatArray, FloatArr
 
 
 def blurred_window(image: FloatArray, blur: Blur) -> FloatArray:
-    """Blur a window that carries a margin all around (`padded`) and cut the margin off.
+    """Blur a window that carries a margin all around (`pixel_positions`) and cut the margin off.
 
     For kernels up to about 24 px; the outer part of the margin fades to the mean, so that nothing wraps around.
     """

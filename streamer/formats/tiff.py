@@ -1,6 +1,7 @@
 """TIFF: multi-page, BigTIFF, compressed, ImageJ and OME stacks; every page is a frame, in the order of the file.
 
-Values are taken as stored: look-up tables and inverted grey scales belong to the display.
+Values are taken as stored: look-up tables and inverted grey scales belong to the display. A single page of separate
+planes is a stack of three or four frames that tifffile took for colours: cameras store colours pixel by pixel.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class TiffPictures:
         if self._table.found == 0:
             raise RecordingError(f"{path}: TIFF file lists no whole page; it is cut or damaged, copy it again")
         self.file = tifffile.TiffFile(path)
-        self._promised = self._count_promised()
+        first = self.file.pages[0]
+        self._planes = first.shape[0] if first.axes == "SYX" and self._table == PageTable(1, 0) else 0
+        self._promised = self._planes or self._count_promised()
         self._block_offset = self._find_block()
 
     def __len__(self) -> int:
@@ -72,6 +75,9 @@ class TiffPictures:
 
     def read(self, position: int) -> AnyArray:
         """Read one page as (M, N) or (M, N, samples)."""
+        if self._planes:
+            plane: AnyArray = self.file.pages[0].asarray()[position]
+            return plane
         if position < self._table.found:
             page = self.file.pages[position]
             picture: AnyArray = page.asarray()

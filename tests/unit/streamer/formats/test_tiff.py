@@ -195,3 +195,12 @@ def test_a_dataset_makes_no_sense(tmp_path):
     tifffile.imwrite(tmp_path / "one.tif", STACK[0])
     with pytest.raises(RecordingError, match="no datasets"):
         open_recording(tmp_path / "one.tif", dataset="exchange/data")
+
+
+@pytest.mark.parametrize("count", [3, 4])
+@pytest.mark.filterwarnings("ignore:.*stored as RGB:DeprecationWarning")
+def test_a_short_stack_that_was_taken_for_colours_is_still_a_stack(tmp_path: Path, count: int) -> None:
+    stack = np.random.default_rng(8).integers(0, 999, (count, 40, 50)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "short.tif", stack)
+    with open_recording(tmp_path / "short.tif") as recording:
+        np.testing.assert_array_equal([frame.pixels for frame in recording.frames()], stack)

@@ -75,8 +75,9 @@ def running_streamer(session: Path, *settings: str) -> Iterator[tuple[subprocess
     assignments = ["frames.pattern=pull", "frames.bind=true", "frames.endpoint=tcp://127.0.0.1:*",
                    "results.endpoint=tcp://127.0.0.1:*", "control.endpoint=tcp://127.0.0.1:*", *settings]
     arguments = [part for assignment in assignments for part in ("--set", assignment)]
-    process = subprocess.Popen([sys.executable, "-P", "-m", "streamer.cli", "run", "--session", str(session), *arguments],
-                               stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "streamer.cli", "run", "--session", str(session), *arguments],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert process.stderr is not None
     words = process.stderr.readline().replace(",", " ").replace(";", " ").split()
     threading.Thread(target=process.stderr.read, daemon=True).start()   # alerts must not fill the pipe
@@ -125,7 +126,8 @@ def live(folder: Path, *, quick: bool) -> list[Row]:
     return [
         (f"live {rate} frames/s, {seconds} s: lost", "0", str(lost)),
         ("  sent to received by a listener", "<= 50 ms at 95 %",
-         f"{np.median(latencies):.1f} ms median, {np.percentile(latencies, 95):.1f} ms at 95 %, {max(latencies):.0f} max"),
+         f"{np.median(latencies):.1f} ms median, {np.percentile(latencies, 95):.1f} ms at 95 %, "
+         f"{max(latencies):.0f} ms at most"),
         ("  received to published (its own word)", "<= 50 ms at 95 %",
          f"{status['latency_median_ms']:.1f} ms median, {status['latency_p95_ms']:.1f} ms at 95 %"),
         ("  memory, first and second half of the run", "flat",

@@ -5,6 +5,7 @@ Each is written beside its place and moved there when whole, so a full disk leav
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.metadata
 import platform
@@ -159,6 +160,7 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
         write(part)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise SessionError(f"cannot write {path}: {error.strerror or error}; the file of before is untouched"
                            ) from error

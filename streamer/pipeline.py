@@ -145,7 +145,7 @@ class Pipeline:
         self._drift = Drift(settings.drift)
         self._deformation = Deformation(settings.flow)
         self._formats: dict[str, tuple[tuple[int, ...], np.dtype[Any], str]] = {}
-        self._newest: dict[str, tuple[Key, FloatArray]] = {}
+        self._newest: dict[str, tuple[Key, FloatArray, FloatArray | None]] = {}
 
     def begin(self, frame: Frame) -> Job:
         """Take a frame in, in order of arrival: flats and darks at once, projections with their context."""
@@ -209,7 +209,8 @@ class Pipeline:
         revisions = [(changed, _blur_columns(result)) for changed, result in sharp.revisions]
         revisions += [(changed, _drift_columns(result)) for changed, result in moved.revisions]
         task = self._flow_task(row, measurement.image, context)
-        self._newest[view] = key, measurement.image
+        if verdict in {"sharp", "undecided"} and row.drift_y_px is not None:
+            self._newest[view] = key, measurement.image, context.correction.weight
         clock.lap("track")
         return Outcome(row, revisions=tuple(revisions), image=measurement.image, flow=task, lost=moved.lost,
                        jump_px=moved.jump_px, elapsed_ms=elapsed)
@@ -239,10 +240,10 @@ class Pipeline:
         """
         if view not in self._newest:
             known = ", ".join(map(repr, self._newest)) or "none yet"
-            raise CommandError(f"no frame of view {view!r} to take as reference; known views: {known}")
-        key, image = self._newest[view]
+            raise CommandError(f"no usable frame of view {view!r} to take as reference; known views: {known}")
+        key, image, weight = self._newest[view]
         self._drift.rebase(view, key)
-        self._deformation.set_reference(view, key, image, drift_px=(0.0, 0.0))
+        self._deformation.set_reference(view, key, image, drift_px=(0.0, 0.0), weight=weight)
         return key[1]
 
 

@@ -1,0 +1,1 @@
+"""The estimators: arrays in, arrays out; no state, no files, no sockets."""

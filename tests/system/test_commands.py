@@ -23,6 +23,8 @@ from streamer.journal import Journal
 FREE = ["--set", "results.endpoint=tcp://127.0.0.1:*", "--set", "control.endpoint=tcp://127.0.0.1:*",
         "--set", "frames.bind=true", "--set", "frames.pattern=pull", "--connect", "tcp://127.0.0.1:*"]
 
+LOADED = "import sys, streamer.cli; print([m for m in ('numpy', 'cv2', 'zmq', 'scipy') if m in sys.modules])"
+
 
 def streamer(*arguments: str | Path, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-P", "-m", "streamer.cli", *map(str, arguments)], check=False,
@@ -163,8 +165,7 @@ def test_what_was_published_survives_a_kill(process: Process, tmp_path: Path) ->
 
 def test_help_is_quick_to_load_and_worth_reading() -> None:
     done = subprocess.run(
-        [sys.executable, "-P", "-c", "import sys, streamer.cli; print([m for m in ('numpy', 'cv2', 'zmq', 'scipy') "
-                                     "if m in sys.modules])"], check=True, capture_output=True, text=True)
+        [sys.executable, "-P", "-c", LOADED], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
     for command in ("run", "analyse", "export", "settings"):
         page = streamer(command, "--help")

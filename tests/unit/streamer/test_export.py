@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from streamer.errors import SessionError
+from streamer.export import export_session
+from streamer.journal import Batch, Journal
+from streamer.records import FlowResult, FrameRow
+
+
+def _session(folder: Path) -> Path:
+    row = FrameRow(index=3, acquisition="a", view="main", kind="projection", provisional=True,
+                   drift_y_px=0.1 + 0.2, problems='odd, "quoted"; text')
+    flows = [FlowResult(index=3, acquisition=name, view="main", reference_index=0, drift_y_px=0.0, drift_x_px=0.0,
+                        grid_y_px=np.arange(size, dtype=np.float32), grid_x_px=np.arange(2, dtype=np.float32),
+                        displacement_px=np.ones((2, size, 2), np.float32), valid=np.ones((size, 2), bool),
+                        sigma_px=np.ones((size, 2), np.float32)) for name, size in (("a", 2), ("b/c", 5))]
+    with Journal(folder, create=True) as journal:
+        journal.write(Batch(rows=[(1, row)], flows=flows, settings=[(0, "pixel_size_nm = 33.24", "x")]))
+    return folder
+
+
+def test_a_table_reads_back_to_the_last_bit(tmp_path: Path) -> None:
+    export_session(_session(tmp_path))
+    with (tmp_path / "frames.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["drift_y_px"]) == 0.1 + 0.2
+    assert (row["provisional"], row["verdict"], row["problems"]) == ("1", "", 'odd, "quoted"; text')
+
+
+def test_fields_of_two_acquisitions_and_grids_live_in_one_file(tmp_path: Path) -> None:
+    export_session(_session(tmp_path))
+    with h5py.File(tmp_path / "flow.h5") as file:
+        assert sorted(file["frames"]) == ["000003", "000003@b_c"]
+        assert file["grid_y_px"].size == 2
+        assert "grid_y_px" not in file["frames/000003"]
+        assert file["frames/000003@b_c/grid_y_px"].size == 5
+
+
+def test_the_summary_says_what_is_in_force(tmp_path: Path) -> None:
+    export_session(_session(tmp_path))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["settings"] == {"pixel_size_nm": 33.24}
+    assert summary["counts"]["with_problems"] == 1
+
+
+def test_a_failing_write_leaves_the_file_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_session(_session(tmp_path))
+    before = (tmp_path / "frames.csv").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("streamer.export.write_frames", full)
+    with pytest.raises(SessionError, match=r"frames\.csv.*No space left"):
+        export_session(tmp_path)
+    assert (tmp_path / "frames.csv").read_bytes() == before
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    _session(tmp_path / "s")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SessionError, match="file"):
+        export_session(tmp_path / "s", tmp_path / "file" / "out")

@@ -24,6 +24,7 @@ WORKING_SIDE_PX = 165
 PEAKS = 6
 CHANCE_SIGMAS = 4.0
 """Expected maximum of pure chance over a search area, in standard deviations of the correlation."""
+RIVAL_SHARE = 0.6
 SOFTNESS = 0.3
 BAND_LIMIT = 0.22
 """Width of the Gaussian band in cycles per binned pixel."""
@@ -56,6 +57,8 @@ class Candidate(NamedTuple):
     """Share of the frame."""
     score: float
     """Lower bound of Fisher's z of the correlation, given how many independent samples overlap."""
+    evidence: float
+    """How much better the overlap is explained than by chance (log likelihood per sample of a full frame)."""
     spread: float
     """Standard deviation of Fisher's z."""
 
@@ -110,7 +113,7 @@ def candidates(reference: Coarse, moving: Coarse, *, min_overlap: float) -> list
                 if candidate is not None:
                     found[dy, dx] = candidate._replace(dy=(dy + part_y) * reference.binning,
                                                        dx=(dx + part_x) * reference.binning)
-    return sorted(found.values(), key=lambda candidate: -candidate.score)
+    return sorted(found.values(), key=lambda candidate: (-candidate.evidence, -candidate.score))
 
 
 def judge(reference: Coarse, moving: Coarse, dy: int, dx: int, *, samples: float | None = None,
@@ -129,9 +132,9 @@ def judge(reference: Coarse, moving: Coarse, dy: int, dx: int, *, samples: float
         samples = _independent_samples(reference, moving)
     correlation = normalised_correlation(fixed, moved)
     spread = 1.0 / math.sqrt(max(samples * share - 3.0, 1.0))
-    z = math.atanh(min(max(correlation, -0.9999), 0.9999))
+    score = math.atanh(_bounded(correlation)) - CHANCE_SIGMAS * spread
     return Candidate(float(dy * reference.binning), float(dx * reference.binning), correlation, share,
-                     z - CHANCE_SIGMAS * spread, spread)
+                     score, share * math.log(math.cosh(max(score, 0.0))), spread)
 
 
 def normalised_correlation(a: FloatArray, b: FloatArray) -> float:
@@ -148,6 +151,7 @@ def normalised_correlation(a: FloatArray, b: FloatArray) -> float:
 def rival(reference: Coarse, moving: Coarse, ranked: list[Candidate], *, min_overlap: float) -> Candidate | None:
     """Return another answer that explains the overlap as well as the first one, if there is one.
 
+    It must explain nearly as much of the frame: a single particle that fits another one does not count.
     Two answers on the slope of one broad correlation hill are the same answer, so the correlation must
     dip half-way between them.
     """
@@ -156,6 +160,8 @@ def rival(reference: Coarse, moving: Coarse, ranked: list[Candidate], *, min_ove
         tolerance = 3.0 * math.hypot(best.spread, other.spread)
         if math.atanh(_bounded(best.correlation)) - math.atanh(_bounded(other.correlation)) > tolerance:
             continue
+        if other.evidence < RIVAL_SHARE * best.evidence:
+            break
         if math.hypot(best.dy - other.dy, best.dx - other.dx) < 3.0 * binning:
             continue
         middle = judge(reference, moving, round((best.dy + other.dy) / 2 / binning),

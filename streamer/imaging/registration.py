@@ -28,9 +28,9 @@ FULL_SIDE_PX = 1200
 """Frames with a longer short side are measured on a binned copy: the error stays below 0.01 px."""
 USABLE_SHARE = 0.05
 """Pixels with less light than this share of the bright level are not used."""
-ERROR_FACTOR = 1.3
+ERROR_FACTOR = 1.0
 """Between the scatter of the tiles and the true error, from simulated scenes."""
-ERROR_FLOOR_PX = 0.005
+ERROR_FLOOR_PX = 0.003
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +52,6 @@ class Reference:
 
     id: int
     frame: Prepared
-    noise: float
-    """Variance of a pixel of the contrast."""
     levels: tuple[tiles.Level, ...] = ()
     """Coarse to fine; empty in a reference that was made small to be kept."""
 
@@ -109,7 +107,7 @@ def prepare_reference(image: NDArray[Any], *, id: int, weight: FloatArray | None
 
 def reference_of(frame: Prepared, *, id: int) -> Reference:  # noqa: A002
     """Make a reference of a frame that is prepared already."""
-    return with_levels(Reference(id, frame, tiles.noise_variance(frame.contrast)))
+    return with_levels(Reference(id, frame))
 
 
 def with_levels(reference: Reference) -> Reference:
@@ -117,13 +115,9 @@ def with_levels(reference: Reference) -> Reference:
     if reference.levels:
         return reference
     frame = reference.frame
-    sigma_px = 1.2 if reference.noise < 0.00125 else 1.4   # below 200 photons the finest detail is noise
-    half = _half(frame.contrast)
-    half_usable = _half_usable(frame.usable)
     return replace(reference, levels=(
-        tiles.prepare_level(half, half_usable, binning=2, sigma_px=1.2, noise=reference.noise / 4.0),
-        tiles.prepare_level(frame.contrast, frame.usable, binning=1, sigma_px=sigma_px,
-                            noise=reference.noise),
+        tiles.prepare_level(_half(frame.contrast), _half_usable(frame.usable), sigma_px=1.2),
+        tiles.prepare_level(frame.contrast, frame.usable, sigma_px=1.2),
     ))
 
 
@@ -168,7 +162,7 @@ def register_prepared(references: Sequence[Reference], frame: Prepared, *, min_o
             raise FrameError(f"frame has shape {frame.shape}, its reference has {reference.frame.shape}; "
                              "frames of one view must have one shape")
         finds.append(acquisition.candidates(reference.frame.coarse, frame.coarse, min_overlap=min_overlap))
-    number = max(range(len(finds)), key=lambda place: finds[place][0].score if finds[place] else -math.inf)
+    number = max(range(len(finds)), key=lambda place: finds[place][0].evidence if finds[place] else -math.inf)
     return _measure(references[number], frame, finds[number], min_overlap=min_overlap)
 
 
@@ -206,7 +200,7 @@ def _refine(reference: Reference, frame: Prepared, start: tuple[float, float]) -
     mean = None if found is None else tiles.robust_mean(found)
     if mean is not None:
         shift = mean.shift * 2.0
-    for _ in range(3):
+    for _ in range(4):
         found = tiles.match_tiles(full_level, frame.contrast, (float(shift[0]), float(shift[1])), frame.usable)
         mean = None if found is None else tiles.robust_mean(found)
         if mean is None:
@@ -274,7 +268,7 @@ def _half(image: FloatArray) -> FloatArray:
 def reference_state(reference: Reference) -> dict[str, Any]:
     """Return a reference as builtins and arrays, without what can be computed again."""
     frame = reference.frame
-    return {"id": reference.id, "noise": reference.noise, "contrast": frame.contrast, "usable": frame.usable,
+    return {"id": reference.id, "contrast": frame.contrast, "usable": frame.usable,
             "coarse": frame.coarse.image, "shape": list(frame.shape)}
 
 
@@ -283,4 +277,4 @@ def reference_from_state(state: Mapping[str, Any]) -> Reference:
     shape = (int(state["shape"][0]), int(state["shape"][1]))
     coarse = acquisition.with_spectrum(np.asarray(state["coarse"]), binning=acquisition.binning_for(state["contrast"].shape))
     frame = Prepared(np.asarray(state["contrast"]), state["usable"], coarse, shape)
-    return Reference(int(state["id"]), frame, float(state["noise"]))
+    return Reference(int(state["id"]), frame)

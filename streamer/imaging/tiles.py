@@ -25,6 +25,10 @@ NEED_VALID = 0.9
 LARGEST_STEP_PX = 3.0
 """A tile that wants to move further than this in one step has lost its structure."""
 
+TOLERATED = 16.0
+CHI2_MEDIAN = 1.386
+"""Of two squared standard deviates."""
+
 Doubles = NDArray[np.float64]
 
 
@@ -38,8 +42,8 @@ class Level:
     """(T, 4): the same products with the reference itself."""
     inverse: Doubles
     """(T, 4, 4) inverse of the normal matrix, corrected for noise in the derivatives."""
-    information: Doubles
-    """(T, 2, 2) information on the shift that is left when gain and offset are free; 0 = tile has none."""
+    spread: Doubles
+    """(T, 2, 2) covariance of the shift for residuals of unit variance, gain and offset free; inf = no structure."""
     energy: Doubles
     """(T,) sum of squares of the smoothed reference in the tile, about its mean."""
     grid: tuple[int, int]
@@ -50,24 +54,19 @@ class Level:
     shape: tuple[int, int]
     sigma_px: float
     """Gaussian smoothing, in pixels of this level."""
-    binning: int
-    """Pixels of the contrast image per pixel of this level."""
+    noise: Doubles
+    """(T,) variance of the noise that the smoothing leaves in a pixel of the reference."""
 
 
 class Tiles(NamedTuple):
     """Shifts of the tiles that took part, in pixels of the level."""
 
-    index: NDArray[np.int64]
-    """(n,) number of the tile."""
     shift: Doubles
     """(n, 2) whole shift, not the last step."""
-    weight: Doubles
-    """(n, 2, 2) inverse covariance."""
-    agreement: Doubles
-    """(n,) covariance of structure, and (n,) energies would be redundant: sum of products with the reference."""
-    energy: Doubles
-    """(n,) sum of squares of the frame in the tile, about its mean."""
-
+    covariance: Doubles
+    """(n, 2, 2) predicted from structure and residual."""
+    lost: NDArray[np.bool_]
+    """(n,) tiles that wanted to move further than a tile can tell."""
 
 class Mean(NamedTuple):
     """The common shift of the tiles."""
@@ -77,14 +76,12 @@ class Mean(NamedTuple):
     covariance: Doubles
     """(2, 2) from the scatter of the tiles."""
     inliers: float
-    """Share of the information that agrees."""
-    tiles: int
-    coherent: float
-    """Root mean square of the deviations in units of what each tile predicts for itself."""
+    """Share of the structure that moved together, to about a pixel."""
+    scatter_px: float
+    """Standard deviation between the tiles beyond what each of them predicts: deformation, rotation, pattern."""
 
 
-def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, binning: int, sigma_px: float,
-                  noise: float) -> Level:
+def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sigma_px: float) -> Level:
     """Build the tile caches of a reference.
 
     Parameters
@@ -93,12 +90,8 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, bin
         Reference about 0, already binned to this level.
     usable : (M, N) bool or None
         Pixels that may be used.
-    binning : int
-        Recorded in the result.
     sigma_px : float
         Smoothing before the comparison.
-    noise : float
-        Variance of the noise of one pixel of `contrast`.
     """
     radius = _radius(sigma_px)
     rows, columns = contrast.shape
@@ -108,19 +101,23 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, bin
     smooth, slope = _kernels(sigma_px, 0.0)
     parts = [cv2.sepFilter2D(contrast, cv2.CV_32F, kernel_x, kernel_y)
              for kernel_x, kernel_y in ((smooth, slope), (slope, smooth), (smooth, smooth))]
-    stacked = [_gather(part, origin, grid, side) for part in parts]
-    mask = np.ones_like(stacked[0]) if usable is None else _gather(usable.astype(np.float32), origin, grid, side)
-    count = mask.sum(axis=1, dtype=np.float64)
-    base = stacked[2]
-    mean = (base * mask).sum(axis=1, keepdims=True) / np.maximum(count, 1.0)[:, None]
-    structure = (base - mean.astype(np.float32)) * mask
-    jacobian = np.stack([stacked[0] * mask, stacked[1] * mask, structure, mask], axis=1)
+    count = grid[0] * grid[1]
+    jacobian = np.empty((count, 4, side * side), np.float32)
+    for place, part in enumerate(parts):
+        jacobian[:, place] = _gather(part, origin, grid, side)
+    base = jacobian[:, 2].copy()
+    jacobian[:, 3] = 1.0 if usable is None else _gather(usable.astype(np.float32), origin, grid, side)
+    valid = jacobian[:, 3].sum(axis=1, dtype=np.float64)
+    jacobian[:, 2] -= ((base * jacobian[:, 3]).sum(axis=1) / np.maximum(valid, 1.0))[:, None]
+    if usable is not None:
+        jacobian[:, :3] *= jacobian[:, 3:]
     normal = np.matmul(jacobian, jacobian.transpose(0, 2, 1)).astype(np.float64)
-    bias = noise * float(np.square(smooth).sum() * np.square(slope).sum())
-    inverse, information = _invert(normal, count * bias, count >= NEED_VALID * side * side)
-    return Level(np.ascontiguousarray(jacobian), np.matmul(jacobian, base[:, :, None])[:, :, 0].astype(np.float64),
-                 inverse, information, np.square(structure, dtype=np.float64).sum(axis=1), grid, side, origin,
-                 (rows, columns), sigma_px, binning)
+    noise = _tile_noise(contrast, origin, grid, side)
+    bias = valid * noise * float(np.square(smooth).sum() * np.square(slope).sum())
+    inverse, spread = _invert(normal, bias, valid >= NEED_VALID * side * side)
+    return Level(jacobian, np.matmul(jacobian, base[:, :, None])[:, :, 0].astype(np.float64), inverse, spread,
+                 normal[:, 2, 2].copy(), grid, side, origin, (rows, columns), sigma_px,
+                 noise * float(np.square(smooth).sum()) ** 2)
 
 
 def match_tiles(level: Level, contrast: FloatArray, shift: tuple[float, float],
@@ -151,13 +148,14 @@ def match_tiles(level: Level, contrast: FloatArray, shift: tuple[float, float],
     top = level.origin[0] + whole[0] + first_y * level.side
     left = level.origin[1] + whole[1] + first_x * level.side
     grid = (last_y - first_y, last_x - first_x)
-    crop = contrast[top - radius:top + grid[0] * level.side + radius, left - radius:left + grid[1] * level.side + radius]
+    crop = contrast[top - radius:top + grid[0] * level.side + radius,
+                    left - radius:left + grid[1] * level.side + radius]
     kernel_y, _ = _kernels(level.sigma_px, shift[0] - whole[0])
     kernel_x, _ = _kernels(level.sigma_px, shift[1] - whole[1])
     smooth = cv2.sepFilter2D(crop, cv2.CV_32F, kernel_x, kernel_y)
     values = _gather(smooth, (radius, radius), grid, level.side)
     index = (np.arange(first_y, last_y)[:, None] * level.grid[1] + np.arange(first_x, last_x)).ravel()
-    keep = level.information[index, 0, 0] > 0.0
+    keep = np.isfinite(level.spread[index, 0, 0])
     if usable is not None:
         area = usable[top:top + grid[0] * level.side, left:left + grid[1] * level.side]
         keep &= _gather(area.astype(np.float32), (0, 0), grid, level.side).mean(axis=1) >= NEED_VALID
@@ -175,51 +173,76 @@ def _solve(level: Level, values: FloatArray, index: NDArray[np.int64], shift: tu
     sums = np.einsum("tp,tp->t", values, values, dtype=np.float64)
     energy = sums - products[:, 3] ** 2 / pixels
     difference = energy - 2.0 * products[:, 2] + level.energy[index]
-    left = np.maximum(difference - np.einsum("ti,ti->t", step[:, :3], misfit[:, :3]), 1e-9 * pixels)
+    left = difference - np.einsum("ti,ti->t", step[:, :3], misfit[:, :3])
+    # the step is not the least-squares one (noise correction), so the residual has no floor of its own
+    left = np.maximum(left, pixels * np.maximum(level.noise[index], 1e-9))
     area = 4.0 * math.pi * level.sigma_px**2
-    weight = level.information[index] / (left / pixels * area)[:, None, None]
-    lost = np.abs(step[:, :2]).max(axis=1) > LARGEST_STEP_PX
-    weight[lost] = 0.0
-    return Tiles(index, np.asarray(shift) - step[:, :2], weight, products[:, 2], energy)
+    covariance = level.spread[index] * (left / pixels * area)[:, None, None]
+    return Tiles(np.asarray(shift) - step[:, :2], covariance, np.abs(step[:, :2]).max(axis=1) > LARGEST_STEP_PX)
 
 
 def robust_mean(tiles: Tiles) -> Mean | None:
-    """Combine the tiles; None when fewer than two of them carry information."""
-    trace = tiles.weight[:, 0, 0] + tiles.weight[:, 1, 1]
-    informed = trace > 0.0
+    """Combine the tiles; None when fewer than two of them carry information.
+
+    The error of a tile is what its residual predicts, times a common factor, plus a common scatter
+    (deformation, detector pattern); both are estimated, so that a few strong tiles cannot rule the mean of
+    a deformed sample.
+    """
+    variance = 0.5 * (tiles.covariance[:, 0, 0] + tiles.covariance[:, 1, 1])
+    informed = ~tiles.lost & (variance < LARGEST_STEP_PX**2)
     count = int(informed.sum())
     if count < 2:
         return None
-    shift, weight, trace = tiles.shift[informed], tiles.weight[informed], trace[informed]
-    mean = np.array([_weighted_median(shift[:, axis], weight[:, axis, axis]) for axis in (0, 1)])
-    factor = np.ones(count)
-    for _ in range(5):
+    shift, own, variance = tiles.shift[informed], tiles.covariance[informed], variance[informed]
+    mean = np.array([_weighted_median(shift[:, axis], 1.0 / own[:, axis, axis]) for axis in (0, 1)])
+    strong = variance <= np.median(variance)
+    weight, scatter, factor, bread = own, 0.0, np.ones(count), np.eye(2)
+    for turn in range(5):
         deviation = shift - mean
-        squared = np.einsum("ti,tij,tj->t", deviation, weight, deviation)
-        scale = max(float(np.median(squared)) / 1.386, 1e-12)   # median of chi square with two degrees
-        factor = 1.0 / np.square(1.0 + squared / (9.0 * scale))
+        if turn < 3:
+            squared = np.einsum("ti,ti->t", deviation, deviation) / CHI2_MEDIAN
+            scale = min(max(float(np.median(squared[~strong] / variance[~strong])), 1.0), 9.0) if count > 3 else 1.0
+            scatter = max(float(np.median(squared[strong] - scale * variance[strong])), 0.0)
+            weight = _invert_pairs(scale * own + scatter * np.eye(2))
+        distance = np.einsum("ti,tij,tj->t", deviation, weight, deviation)
+        factor = 1.0 / np.square(1.0 + distance / TOLERATED)
         bread = np.einsum("t,tij->ij", factor, weight)
         mean = np.linalg.solve(bread, np.einsum("t,tij,tj->i", factor, weight, shift))
-    deviation = shift - mean
-    pulled = factor[:, None] * np.einsum("tij,tj->ti", weight, deviation)
-    unbread = np.linalg.inv(bread)
-    scatter = unbread @ (pulled.T @ pulled) @ unbread * count / (count - 1)
-    inliers = float((factor * trace).sum() / trace.sum())
-    return Mean(mean, np.asarray(np.maximum(scatter, 0.0) if count < 3 else scatter), inliers, count,
-                math.sqrt(scale))
+    # the slope of the influence: tiles that are half mistrusted hold the mean less than their weight says
+    slope = factor * (1.0 - 2.0 * distance / (TOLERATED + distance))
+    unbread = np.linalg.inv(np.einsum("t,tij->ij", slope, weight))
+    leverage = 0.5 * factor * np.einsum("ij,tji->t", unbread, weight)
+    pulled = np.einsum("tij,tj->ti", weight, shift - mean) * (factor / np.maximum(1.0 - leverage, 0.1))[:, None]
+    covariance = unbread @ (pulled.T @ pulled) @ unbread
+    return Mean(mean, covariance, _inliers(tiles, mean), math.sqrt(scatter))
 
 
-def noise_variance(contrast: FloatArray) -> float:
-    """Variance of white noise per pixel, from the median of a Laplacian difference.
+def _inliers(tiles: Tiles, mean: Doubles) -> float:
+    """Share of the tiles that moved with the mean to about a pixel; tiles that cannot tell count little."""
+    variance = 0.5 * (tiles.covariance[:, 0, 0] + tiles.covariance[:, 1, 1])
+    say = 1.0 / (1.0 + 4.0 * variance)
+    together = ~tiles.lost & (np.hypot(*(tiles.shift - mean).T) < 1.0 + 2.0 * np.sqrt(variance))
+    return float(say[together].sum() / say.sum())
+
+
+def _invert_pairs(matrices: Doubles) -> Doubles:
+    """Invert (n, 2, 2) symmetric positive matrices."""
+    determinant = matrices[:, 0, 0] * matrices[:, 1, 1] - matrices[:, 0, 1] ** 2
+    inverse = np.empty_like(matrices)
+    inverse[:, 0, 0], inverse[:, 1, 1] = matrices[:, 1, 1], matrices[:, 0, 0]
+    inverse[:, 0, 1] = inverse[:, 1, 0] = -matrices[:, 0, 1]
+    return np.asarray(inverse / determinant[:, None, None])
+
+
+def _tile_noise(contrast: FloatArray, origin: tuple[int, int], grid: tuple[int, int], side: int) -> Doubles:
+    """Variance of the white noise per pixel, (T,), from the median of a Laplacian difference.
 
     J. Immerkaer, Fast noise variance estimation, CVIU 64, 300 (1996), doi:10.1006/cviu.1996.0060, with the
     median in place of the mean so that edges do not count.
     """
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-    rows = contrast.shape[0]
-    bands = [contrast[start:start + 34] for start in range(0, max(rows - 34, 1), max(rows // 6, 1))]
-    values = np.concatenate([np.abs(cv2.filter2D(band, cv2.CV_32F, kernel)[1:-1, 1:-1]).ravel() for band in bands])
-    return float((np.median(values) / 0.6745) ** 2 / 36.0)
+    values = _gather(np.abs(cv2.filter2D(contrast, cv2.CV_32F, kernel)), origin, grid, side)[:, ::3]
+    return np.asarray((np.median(values, axis=1) / 0.6745) ** 2 / 36.0, np.float64)
 
 
 def _radius(sigma_px: float) -> int:
@@ -253,12 +276,12 @@ def _gather(image: FloatArray, origin: tuple[int, int], grid: tuple[int, int], s
 
 
 def _invert(normal: Doubles, noise: Doubles, usable: NDArray[np.bool_]) -> tuple[Doubles, Doubles]:
-    """Return inverse normal matrices and the information on the shift; both 0 where a tile has none."""
+    """Return inverse normal matrices (0 where a tile has no structure) and covariances of the shift (inf there)."""
     corrected = normal.copy()
     corrected[:, 0, 0] -= noise
     corrected[:, 1, 1] -= noise
     count = normal.shape[0]
-    inverse, information = np.zeros((count, 4, 4)), np.zeros((count, 2, 2))
+    inverse, spread = np.zeros((count, 4, 4)), np.full((count, 2, 2), np.inf)
     for tile in range(count):
         if not usable[tile]:
             continue
@@ -271,8 +294,8 @@ def _invert(normal: Doubles, noise: Doubles, usable: NDArray[np.bool_]) -> tuple
         if trace <= 0.05 * noise[tile] or determinant <= 1e-4 * trace**2:
             continue
         inverse[tile] = np.linalg.inv(block)
-        information[tile] = shape
-    return inverse, information
+        spread[tile] = np.linalg.inv(shape)
+    return inverse, spread
 
 
 def _weighted_median(values: Doubles, weights: Doubles) -> float:

@@ -199,7 +199,7 @@ class Window(QtWidgets.QMainWindow):
 
     def _arrange(self) -> None:
         self.setWindowTitle("txm-monitor")
-        left = _stack([self.panels[kind] for kind in PANELS["left"]], (64, 36))
+        left = _stack([self.panels[kind] for kind in PANELS["left"]], (68, 32))
         self._corner = Corner([self.panels[kind] for kind in PANELS["corner"]])
         right = _stack([*(self.panels[kind] for kind in PANELS["right"]), self._corner], (30, 36, 34))
         columns = QtWidgets.QSplitter(QtCore.Qt.Orientation.Horizontal)

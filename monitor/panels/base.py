@@ -154,6 +154,19 @@ class Pacer(QtCore.QObject):
         self._call()
 
 
+def new_plot(left: str, bottom: str | pg.AxisItem) -> pg.PlotWidget:
+    """Make a chart with labelled axes; `bottom` is a label or an axis."""
+    plot = pg.PlotWidget(enableMenu=False, axisItems=None if isinstance(bottom, str) else {"bottom": bottom})
+    plot.hideButtons()
+    labels = {"left": left, "bottom": bottom if isinstance(bottom, str) else ""}
+    for name, label in labels.items():
+        axis = plot.getAxis(name)
+        axis.enableAutoSIPrefix(False)   # the label names the unit; to be said before there is a label
+        if label:
+            axis.setLabel(label)
+    return plot
+
+
 def style_plot(plot: pg.PlotWidget, theme: Theme) -> None:
     """Give a chart the colours and sizes of the theme."""
     plot.setBackground(theme.surface)
@@ -162,7 +175,6 @@ def style_plot(plot: pg.PlotWidget, theme: Theme) -> None:
         axis.setPen(theme.pen(theme.border))
         axis.setTextPen(theme.pen(theme.text))
         axis.setTickFont(theme.font(9.5))
-        axis.setSIPrefixEnableRanges(())   # the labels name their unit
         axis.setStyle(tickTextOffset=round(theme.px(4)), tickLength=-round(theme.px(4)))
         if axis.labelText:
             axis.setLabel(axis.labelText, **{"color": theme.text, "font-size": f"{9.5 * theme.scale:.1f}pt"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyqtgraph as pg
 
-from monitor.panels.base import Panel, Scene, style_plot
+from monitor.panels.base import Panel, Scene, new_plot, style_plot
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.theme import Theme
 
@@ -17,9 +17,7 @@ class DeformationPanel(Panel):
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
-        self.plot = pg.PlotWidget(axisItems={"bottom": FrameAxis()}, enableMenu=False)
-        self.plot.hideButtons()
-        self.plot.setLabel("left", "displacement / px")
+        self.plot = new_plot("displacement / px", FrameAxis())
         self.curves = {name: pg.PlotDataItem(symbol=symbol) for name, symbol in
                        (("flow_p95_px", "t"), ("flow_median_px", "o"))}
         for curve in self.curves.values():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 
-from monitor.panels.base import Panel, Scene, style_plot
+from monitor.panels.base import Panel, Scene, new_plot, style_plot
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.rows import Charts
 from monitor.theme import Theme
@@ -21,13 +21,12 @@ class _Strip:
 
     def __init__(self, panel: DriftPanel, axis: str, *, with_numbers: bool) -> None:
         self.axis = axis
-        self.plot = pg.PlotWidget(axisItems={"bottom": FrameAxis()}, enableMenu=False)
-        self.plot.hideButtons()
-        self.plot.setLabel("left", f"{axis} / px")
+        self.plot = new_plot(f"{axis} / px", FrameAxis())
         self.plot.getAxis("bottom").setStyle(showValues=with_numbers)
         self.dots: list[pg.ScatterPlotItem] = []
         self.trends: list[pg.PlotCurveItem] = []
         self.bands: list[pg.FillBetweenItem] = []
+        self.theme = panel.theme
         self.range = (-1.0, 1.0)
         for _ in range(MOST_VIEWS):
             edges = [pg.PlotCurveItem(pen=None), pg.PlotCurveItem(pen=None)]
@@ -40,12 +39,12 @@ class _Strip:
         panel.timeline.attach(self.plot)
 
     def restyle(self, theme: Theme) -> None:
+        self.theme = theme
         style_plot(self.plot, theme)
         for number, colour in enumerate(theme.series):
             self.dots[number].setBrush(theme.brush(colour, 200))
             self.dots[number].setSize(theme.px(4.5))
             self.bands[number].setBrush(theme.brush(colour, 70))
-            self.trends[number].setPen(theme.pen(theme.trend if number == 0 else colour))
 
     def draw(self, charts: Charts, views: list[int], low: float, high: float) -> None:
         drift, trend = charts.numbers[f"drift_{self.axis}_px"], charts.numbers[f"trend_{self.axis}_px"]
@@ -57,10 +56,11 @@ class _Strip:
             some = mine[thin(charts.order[mine], drift[mine], low, high)]
             x = charts.order[some]
             self.dots[number].setData(x=x, y=drift[some], data=charts.position[some])
-            self.trends[number].setData(x, trend[some])
-            sure = some[np.isfinite(sigma[some])]
+            colour = self.theme.series[number] if len(views) > 1 else self.theme.trend
+            self.trends[number].setData(x, trend[some], pen=self.theme.pen(colour))
+            sure = some[np.isfinite(sigma[some] + trend[some])]
             for edge, sign in zip(self.bands[number].curves, (-1, 1), strict=True):
-                edge.setData(charts.order[sure], drift[sure] + sign * sigma[sure])
+                edge.setData(charts.order[sure], trend[sure] + sign * sigma[sure])
             if some.size:
                 extremes += [float(drift[some].min()), float(drift[some].max())]
         if extremes:
@@ -69,7 +69,7 @@ class _Strip:
 
 
 class DriftPanel(Panel):
-    """Dots are measured drifts, the line their systematic part, the band one sigma."""
+    """Dots are measured drifts, the line is their systematic part; within the band, of one sigma, is no jitter."""
 
     title = "Drift"
 
@@ -91,7 +91,7 @@ class DriftPanel(Panel):
         views = np.unique(charts.view[np.isfinite(charts.numbers["drift_y_px"])]).tolist()
         for strip in self.strips:
             strip.draw(charts, views[:MOST_VIEWS], *self.timeline.range)
-        runs: list[tuple[str, str | None]] = [("   • measured ± σ   — trend", self.theme.dim)]
+        runs: list[tuple[str, str | None]] = [("   • measured   — trend ± σ", self.theme.dim)]
         if len(views) > 1:
             runs = [(f"   ● {charts.views[view] or 'unnamed view'}", self.theme.series[number])
                     for number, view in enumerate(views[:MOST_VIEWS])]

@@ -8,7 +8,7 @@ import numpy as np
 import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtGui
 
-from monitor.panels.base import Panel, Scene, style_plot
+from monitor.panels.base import Panel, Scene, new_plot, style_plot
 from monitor.panels.drift import MOST_VIEWS
 from monitor.panels.timeline import Timeline, settle
 from monitor.rows import Charts, FloatColumn
@@ -57,10 +57,7 @@ class PathPanel(Panel):
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
-        self.plot = pg.PlotWidget(enableMenu=False)
-        self.plot.hideButtons()
-        self.plot.setLabel("left", "y / px")
-        self.plot.setLabel("bottom", "x / px")
+        self.plot = new_plot("y / px", "x / px")
         box = self.plot.getViewBox()
         box.setAspectLocked(True)
         box.invertY(True)

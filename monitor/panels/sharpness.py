@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 
-from monitor.panels.base import Panel, Scene, style_plot
+from monitor.panels.base import Panel, Scene, new_plot, style_plot
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.rows import VERDICTS, Charts
 from monitor.theme import GLYPHS, SYMBOLS, Theme
@@ -22,9 +22,8 @@ class SharpnessPanel(Panel):
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
-        self.plot = pg.PlotWidget(axisItems={"bottom": FrameAxis()}, enableMenu=False)
-        self.plot.hideButtons()
-        self.plot.setLabel("left", "blur length / px")
+        self.plot = new_plot("blur length / px", FrameAxis())
+        self.plot.setToolTip("grey ground: blur this short could not have been seen in the frame")
         self.limit = pg.PlotCurveItem(connect="finite", fillLevel=0)
         self.bars = pg.PlotCurveItem(connect="pairs")
         self.tolerance = pg.InfiniteLine(angle=0, movable=False)
@@ -74,7 +73,7 @@ class SharpnessPanel(Panel):
         self.tolerance.setValue(tolerance)
         runs = [(f"   {GLYPHS[word]} {word}", self.theme.verdict_colour(word)) for word in self.dots]
         runs.append((f"   ┄ tolerance {tolerance:.1f} px", self.theme.major) if tolerance > 0 else ("", self.theme.dim))
-        self._legend.set_runs([*runs, ("   ▒ detection limit", self.theme.dim)])
+        self._legend.set_runs([*runs, ("   ▒ limit", self.theme.dim)])
         shown = length[some]
         top = max([tolerance * 1.5, 1.0, *([float(np.nanmax(shown))] if np.isfinite(shown).any() else [])])
         self._range = settle(self._range, -0.02 * top, top, least=1.0)

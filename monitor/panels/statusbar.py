@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyqtgraph.Qt import QtWidgets
 
+from monitor.feed import LinkState
 from monitor.panels.base import ElidedLabel, Panel, Scene
 from monitor.panels.timeline import Timeline
 from monitor.words import DASH, accounting, value
@@ -40,8 +41,11 @@ class StatusPanel(Panel):
                 label.setText("")
             self.link.setText(scene.link.endpoint)
             return
-        self.rates.setText(f"in {status.received_hz:.1f}/s  measured {status.measured_hz:.1f}/s  "
+        old = scene.link.state in (LinkState.STALE, LinkState.DISCONNECTED)
+        self.rates.setText(f"status of {scene.link.age_s or 0.0:.0f} s ago:" if old else
+                           f"in {status.received_hz:.1f}/s  measured {status.measured_hz:.1f}/s  "
                            f"shown {scene.shown_hz:.1f}/s")
+        self._colour(self.rates, self.theme.minor if old else None)
         self.rates.setToolTip("frames per second: received and measured by the streamer, painted here")
         median, p95 = (value(lag, digits=0) for lag in (status.latency_median_ms, status.latency_p95_ms))
         self.lag.setText(f"lag {median} / {p95} ms")

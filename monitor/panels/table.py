@@ -12,7 +12,7 @@ from monitor.panels.timeline import Timeline
 from monitor.rows import Key
 from monitor.store import Store
 from monitor.theme import DARK, GLYPHS, Theme
-from monitor.words import blur, clock, value, verdict_word
+from monitor.words import blur, clock, detail, value, verdict_word
 from streamer.records import FrameRow
 
 COLUMNS = ("Frame", "View", "Time", "Verdict", "Blur", "Angle", "Reason")
@@ -72,8 +72,9 @@ class FlaggedModel(QtCore.QAbstractTableModel):
         if role == QtCore.Qt.ItemDataRole.ForegroundRole:
             named = COLUMNS[index.column()] == "Verdict"
             return QtGui.QColor(self.theme.verdict_colour(verdict_word(row)) if named else self.theme.text)
-        text = self._text(row, COLUMNS[index.column()])
-        return text or None if role == QtCore.Qt.ItemDataRole.ToolTipRole else text
+        if role == QtCore.Qt.ItemDataRole.ToolTipRole:
+            return detail(row, self.pixel_size_nm)
+        return self._text(row, COLUMNS[index.column()])
 
     def _text(self, row: FrameRow, column: str) -> str:
         word = verdict_word(row)

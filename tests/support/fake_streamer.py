@@ -80,7 +80,8 @@ class FakeStreamer:
 
     def __init__(self, *, session: str = "session-1", results: str = "tcp://127.0.0.1:*") -> None:
         self.session = session
-        self.rows: dict[tuple[str, int], FrameRow] = {}
+        self.rows: dict[tuple[str, int], tuple[int, FrameRow]] = {}
+        """Newest revisions with their sequence numbers."""
         self.alerts: dict[int, Alert] = {}
         self.sequence: dict[str, int] = {}
         self.histories: list[int] = []
@@ -119,7 +120,8 @@ class FakeStreamer:
 
     def frame(self, row: FrameRow, *, lose: bool = False) -> None:
         with self._lock:
-            self.rows[row.acquisition, row.index] = row
+            self.rows.pop((row.acquisition, row.index), None)   # so that they stay sorted by sequence
+            self.rows[row.acquisition, row.index] = self.sequence.get("frame", 0) + 1, row
         self.send("frame", row, lose=lose)
 
     def alert(self, alert: Alert, *, lose: bool = False) -> None:
@@ -166,8 +168,16 @@ class FakeStreamer:
             peer, request = self._control.recv_multipart()
             command = decode_request(request)
             with self._lock:
-                self.histories.append(int(command.arguments.get("since", 0)))
-                result = {"frames": list(self.rows.values()), "alerts": list(self.alerts.values()),
-                          "sequence": dict(self.sequence), "settings_revision": 0}
-                reply = encode_reply(command.id, result=msgspec.to_builtins(result))
+                reply = encode_reply(command.id, result=msgspec.to_builtins(self._history(**command.arguments)))
             self._control.send_multipart([peer, reply])
+
+    def _history(self, since: int = 0, limit: int | None = None) -> dict[str, Any]:
+        self.histories.append(since)
+        rows = [(sequence, row) for sequence, row in self.rows.values() if sequence > since]
+        page = rows[:limit]
+        more = len(page) < len(rows)
+        sequence = dict(self.sequence)
+        if more:
+            sequence["frame"] = page[-1][0]
+        return {"frames": [row for _, row in page], "alerts": list(self.alerts.values()), "sequence": sequence,
+                "settings_revision": 0, "more": more}

@@ -65,6 +65,38 @@ def test_a_gap_is_filled_from_the_history(streamer: FakeStreamer, listening: Fee
     assert listening.store.lost == {"frame": 1}
 
 
+def test_a_long_history_comes_in_pages(streamer: FakeStreamer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "PAGE", 20)
+    for index in range(50):
+        streamer.frame(make_row(index))
+    streamer.frame(make_row(3, revision=1))
+    feed = Feed(Store(), streamer.results)
+    feed.start()
+    try:
+        streamer.wait_for_subscriber()
+        streamer.status()
+        wait_until(lambda: feed.link().has_history)
+        assert streamer.histories == [0, 21, 41]   # frame 3 was revised: it comes last
+        assert len(feed.store) == 50
+        assert feed.store.row(Key("scan-1", 3)).revision == 1
+    finally:
+        feed.stop()
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    ({}, "cannot be read"), ({"frames": [], "alerts": [], "sequence": {"frame": 0}, "more": True}, "brings nothing"),
+])
+def test_a_history_that_is_none_is_asked_for_again(
+    streamer: FakeStreamer, listening: Feed, monkeypatch: pytest.MonkeyPatch, answer: dict[str, object], words: str,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(streamer, "_history", lambda **_: answer)
+        streamer.status()
+        wait_until(lambda: words in listening.link().text)
+    streamer.frame(make_row(0))
+    wait_until(lambda: listening.link().has_history and len(listening.store) == 1)
+
+
 def test_news_are_announced_once_until_taken(streamer: FakeStreamer) -> None:
     calls = count()
     feed = Feed(Store(), streamer.results, notify=lambda: next(calls))

@@ -90,8 +90,7 @@ def analyse(
     from streamer.service.offline import analyse as analyse_items  # noqa: PLC0415
     from streamer.sources.recording import items_of  # noqa: PLC0415
 
-    if verbose:
-        console.start_log(verbose=True)
+    console.start_log(verbose=verbose, quiet=True)   # the alerts are in the session; the progress bar needs the line
     extra: dict[str, Any] = {} if pixel_size_nm is None else {"pixel_size_nm": pixel_size_nm}
     chosen = _load(settings, assignments, extra)
     with open_recording(recording, flat=flat, dark=dark, dataset=dataset) as source, _progress() as bar:

@@ -53,7 +53,8 @@ def explain(error: BaseException) -> tuple[str, int]:
     return f"internal error: {type(error).__name__}: {error}; run again with --verbose and report it", FAILED
 
 
-def start_log(*, verbose: bool = False) -> None:
-    """Write the log to standard error, one line an entry."""
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, stream=sys.stderr,
+def start_log(*, verbose: bool = False, quiet: bool = False) -> None:
+    """Write the log to standard error, one line an entry; `quiet` leaves out all but errors."""
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
+    logging.basicConfig(level=level, stream=sys.stderr,
                         format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")

@@ -155,6 +155,11 @@ class Conveyor:
         """Give a frame its final number; None for one that came before."""
         admission = self.ledger.admit(frame)
         self.report(admission.events)
+        if admission.frame is None:
+            self.drain()   # the row of the first one must be there
+            for event in admission.events:
+                if event.kind == "duplicate" and event.index is not None:
+                    self._recorder.add_problems((event.acquisition, event.index), ("came again, the copy was refused",))
         return admission.frame
 
     def _refuse(self, refusal: Refusal) -> None:

@@ -81,7 +81,8 @@ class Recorder:
         """Add to the problems of an earlier row."""
         row = self._rows.get(key)
         if row is not None:
-            self.revise(key, {"problems": "; ".join(filter(None, (row.problems, *problems)))}, counts=False)
+            new = [problem for problem in problems if problem not in row.problems]
+            self.revise(key, {"problems": "; ".join(filter(None, (row.problems, *new)))}, counts=False)
 
     def flow(self, flow: FlowResult, *, skipped: int = 0) -> None:
         """Add a displacement field and its summary in the row of its frame."""

@@ -158,6 +158,7 @@ def test_trouble_of_the_stream_is_counted_and_named(frames: list[Frame], tmp_pat
     assert accounting["out_of_order"] == {"count": 1, "indices": [3]}
     assert accounting["malformed"] == {"count": 2, "indices": [5]}
     assert {"gap", "duplicate", "out_of_order", "malformed"} <= rules
+    assert next(row for row in _rows(tmp_path) if row.index == 1).problems == "came again, the copy was refused"
     lied = next(row for row in _rows(tmp_path) if row.index == 5)
     assert "209920" in lied.problems   # what the header promised
 

@@ -85,8 +85,8 @@ class Application:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._watch.stop()
-        self.feed.stop()
         self.window.close()
+        self.feed.stop()
         sys.excepthook = sys.__excepthook__
 
     def run(self) -> int:

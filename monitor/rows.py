@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,16 @@ class Charts:
     flagged: BoolColumn = field(default_factory=lambda: np.empty(0, np.bool_))
     """(n,) blurred, undecided, bad or refused."""
     numbers: Mapping[str, FloatColumn] = field(default_factory=lambda: {name: np.empty(0) for name in _CHARTED})
+
+    def only(self, view: str | None) -> Charts:
+        """Return the rows of one view, or all for None."""
+        if view is None:
+            return self
+        mine = self.view == (self.views.index(view) if view in self.views else -1)
+        return replace(
+            self, order=self.order[mine], position=self.position[mine], view=self.view[mine],
+            verdict=self.verdict[mine], flagged=self.flagged[mine],
+            numbers={name: column[mine] for name, column in self.numbers.items()})
 
 
 class _Words:
@@ -186,12 +196,10 @@ class RowTable:
         """Let any sequence number replace the rows."""
         self.codes[4, :self.length] = 0
 
-    def charts(self, version: int, view: str | None) -> Charts:
-        """Copy the columns that are drawn, of one view or of all, sorted by order."""
+    def charts(self, version: int) -> Charts:
+        """Copy the columns that are drawn, sorted by order."""
         offsets = self.offsets()
         places = np.flatnonzero(self.drawn[:self.length])
-        if view is not None:
-            places = places[self.codes[1, places] == self.views.find(view)]
         order = self.numbers[_PLACE["index"], places] + offsets[self.codes[0, places]]
         if np.any(np.diff(order) < 0):
             rank = np.argsort(order, kind="stable")

@@ -227,10 +227,10 @@ class Store:
         waiting = [alert for alert in self.alerts() if alert.state == "new" and alert.severity != "NO_ALARM"]
         return max(waiting, key=lambda alert: (SEVERITIES.index(alert.severity), alert.id), default=None)
 
-    def charts(self, view: str | None = None) -> Charts:
-        """Copy the columns that are drawn, of one view or of all."""
+    def charts(self) -> Charts:
+        """Copy the columns that are drawn."""
         with self._lock:
-            return self._table.charts(self.version, view)
+            return self._table.charts(self.version)
 
 
 def _convert(result: Result, kind: type[_Record]) -> _Record:

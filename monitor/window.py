@@ -38,7 +38,8 @@ PANELS: dict[str, tuple[type[Panel], ...]] = {
 
 KEYS = (
     ("Space", "toggle_pause", "pause the display, and go on; nothing is lost meanwhile"),
-    ("F", "fit", "fit and follow again; once more: newest 500 frames or the whole run"),
+    ("F", "fit", "fit, and follow the newest frame again"),
+    ("W", "toggle_whole", "whole run or newest 500 frames"),
     ("N", "next_flagged", "next flagged frame"),
     ("P", "previous_flagged", "previous flagged frame"),
     ("Esc", "deselect", "select no frame"),
@@ -73,8 +74,8 @@ class Window(QtWidgets.QMainWindow):
         self.view: str | None = None
         self.selected: Key | None = None
         self._paused_at: int | None = None
-        self._charts = Charts()
-        self._charts_of: tuple[int, str | None] = (-1, None)
+        self._all = self._charts = Charts()
+        """All rows as of now or of the pause, and those of the chosen view."""
         self._picture: Picture | None = None
         self._flow: FlowResult | None = None
         self._newest: Key | None = None
@@ -151,6 +152,12 @@ class Window(QtWidgets.QMainWindow):
             panel.fit()
         self._refresh_charts()
 
+    def toggle_whole(self) -> None:
+        """Change between the newest frames and the whole run."""
+        self.timeline.whole = not self.timeline.whole
+        self.timeline.resume()
+        self._refresh_charts()
+
     def next_flagged(self) -> None:
         """Select the next flagged frame."""
         self._step(+1)
@@ -192,6 +199,13 @@ class Window(QtWidgets.QMainWindow):
         self.feed.notify = lambda: None
         super().closeEvent(event)
 
+    def keyPressEvent(self, event: Any) -> None:
+        """Know ? by its text: as a shortcut it would need Shift on some keyboards only."""
+        if event.text() == "?":
+            self.toggle_keys()
+        else:
+            super().keyPressEvent(event)
+
     def resizeEvent(self, event: Any) -> None:
         """Turn the corner into tabs when there is little room."""
         super().resizeEvent(event)
@@ -230,7 +244,8 @@ class Window(QtWidgets.QMainWindow):
             panel.chosen.connect(self._choose)
         for key, method, _ in KEYS:
             shortcut = QtGui.QShortcut if hasattr(QtGui, "QShortcut") else QtWidgets.QShortcut
-            shortcut(QtGui.QKeySequence(key), self).activated.connect(getattr(self, method))
+            if key != "?":
+                shortcut(QtGui.QKeySequence(key), self).activated.connect(getattr(self, method))
 
     def _on_news(self) -> None:
         for notice in self.feed.taken():
@@ -262,9 +277,9 @@ class Window(QtWidgets.QMainWindow):
         return old if old is not None and old.view == self.view else None
 
     def _refresh_charts(self) -> None:
-        wanted = (self.store.version, self.view)
-        if not self.paused and wanted != self._charts_of:
-            self._charts, self._charts_of = self.store.charts(self.view), wanted
+        if not self.paused and self._all.version != self.store.version:
+            self._all = self.store.charts()
+            self._charts = self._all.only(self.view)
         self.timeline.follow(self._charts)
         self.timeline.mark(self._order(self.selected), self.theme.pen(self.theme.text, dashed=True))
         self._draw("charts")
@@ -292,7 +307,7 @@ class Window(QtWidgets.QMainWindow):
 
     def _choose_view(self, view: str | None) -> None:
         self.view = view
-        self._charts, self._charts_of = self.store.charts(view), (self.store.version, view)
+        self._charts = self._all.only(view)
         self.panel(PathPanel).fit()
         self.refresh_now()
 

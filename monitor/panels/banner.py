@@ -138,8 +138,7 @@ class BannerPanel(Panel):
         notes += [text for text in (scene.link.text, scene.message) if text]
         if scene.status is not None:
             notes += scene.status.problems
-        acquisition = scene.status.acquisition if scene.status is not None else ""
-        self.note.setText(" · ".join(notes) or (f"acquisition {acquisition}" if acquisition else ""))
+        self.note.setText(" · ".join(notes) or _doing(scene))
 
     def _list_views(self, scene: Scene) -> None:
         names = [view or "unnamed view" for view in scene.store.views]
@@ -152,3 +151,12 @@ class BannerPanel(Panel):
         index = 0 if scene.view is None else self.views.findData(scene.view)
         if index != self.views.currentIndex():
             self.views.setCurrentIndex(max(index, 0))
+
+
+def _doing(scene: Scene) -> str:
+    """Say what the streamer does, when there is nothing more important."""
+    if scene.status is None:
+        return ""
+    name = f"acquisition {scene.status.acquisition}" if scene.status.acquisition else "acquisition"
+    return {"waiting": f"waiting for frames from {scene.status.frames_endpoint}", "idle": f"{name} has ended",
+            "receiving": f"{name} is running", "stopping": ""}[scene.status.state]

@@ -16,7 +16,7 @@ from monitor.words import blur, clock, detail, value, verdict_word
 from streamer.records import FrameRow
 
 COLUMNS = ("Frame", "View", "Time", "Verdict", "Blur", "Angle", "Reason")
-_WIDTHS = (54, 52, 84, 106, 160, 52)
+_WIDTHS = (64, 52, 84, 106, 160, 52)
 
 
 class FlaggedModel(QtCore.QAbstractTableModel):

@@ -92,8 +92,7 @@ class Timeline(QtCore.QObject):
                 mark.setValue(order)
 
     def resume(self) -> None:
-        """Follow again; when already following, change between the newest frames and the whole run."""
-        self.whole = self.following and not self.whole
+        """Follow the newest frame again."""
         self.following = True
         self.range = (0.0, -1.0)   # anything not in force, so that the next `follow` moves
 

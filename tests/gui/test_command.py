@@ -203,3 +203,10 @@ def test_a_failing_slot_is_shown_and_the_window_lives() -> None:
                           check=False, env=environment(QT_QPA_PLATFORM="offscreen"))
     assert done.returncode == 0, done.stderr
     assert "internal error in the display: ZeroDivisionError" in done.stdout
+
+
+def test_the_dashboard_loads_no_analysis() -> None:
+    script = "import sys, monitor.application; print(sorted({'cv2', 'scipy', 'skimage'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=60, check=False,
+                          env=environment(QT_QPA_PLATFORM="offscreen"))
+    assert done.stdout.strip() == "[]", done.stderr

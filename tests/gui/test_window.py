@@ -257,6 +257,32 @@ def test_views_can_be_chosen(window: Window, streamer: FakeStreamer, qtbot: Any)
     assert strip.dots[1].getData()[0].size == 0
 
 
+def test_a_view_can_be_chosen_while_paused(window: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    for index in range(20):
+        streamer.frame(make_row(index, view="AB"[index % 2]))
+    qtbot.waitUntil(lambda: len(window.store) == 20)
+    window.refresh_now()
+    qtbot.keyClick(window, QtCore.Qt.Key.Key_Space)
+    streamer.frame(make_row(21, view="B"))
+    qtbot.waitUntil(lambda: len(window.store) == 21)
+    window.panel(BannerPanel).view_chosen.emit("B")
+    assert window.panel(DriftPanel).strips[0].dots[0].getData()[0].tolist() == list(range(1, 20, 2))
+
+
+def test_the_newest_frames_or_the_whole_run(window: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    for index in range(0, 2000, 2):
+        streamer.frame(make_row(index))
+    qtbot.waitUntil(lambda: len(window.store) == 1000)
+    window.refresh_now()
+    box = window.panel(SharpnessPanel).plot.getViewBox()
+    assert 1480 < box.viewRange()[0][0] < 1500
+    qtbot.keyClick(window, QtCore.Qt.Key.Key_W)
+    assert box.viewRange()[0][0] < 0
+    assert box.viewRange()[0][1] > 1998
+    qtbot.keyClick(window, QtCore.Qt.Key.Key_W)
+    assert box.viewRange()[0][0] > 1480
+
+
 @pytest.mark.parametrize("with_data", [False, True])
 def test_the_window_fits_a_small_screen(window: Window, streamer: FakeStreamer, qtbot: Any, *, with_data: bool) -> None:
     if with_data:
@@ -283,7 +309,8 @@ def test_themes_change_all_colours(filled: Window, qtbot: Any) -> None:
 
 
 def test_the_list_of_keys_is_complete(filled: Window, qtbot: Any) -> None:
-    filled.toggle_keys()
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_Question, QtCore.Qt.KeyboardModifier.ShiftModifier)
+    assert filled._keys is not None
     words = [label.text() for label in filled._keys.findChildren(type(filled.panel(BannerPanel).chip))]
     assert all(key in words and text in words for key, _, text in KEYS)
     assert all(callable(getattr(filled, method)) for _, method, _ in KEYS)

@@ -133,8 +133,11 @@ def test_charts_of_one_view() -> None:
     store = Store()
     for sequence in range(1, 9):
         store.accept(live(make_row(sequence, view="AB"[sequence % 2]), sequence))
-    assert store.charts("A").numbers["index"].tolist() == [2, 4, 6, 8]
-    assert store.charts("nothing").order.size == 0
+    charts = store.charts()
+    assert charts.only(None) is charts
+    assert charts.only("A").numbers["index"].tolist() == [2, 4, 6, 8]
+    assert [store.row(int(position)).index for position in charts.only("A").position] == [2, 4, 6, 8]
+    assert charts.only("nothing").order.size == 0
     assert store.views == ["B", "A"]
 
 

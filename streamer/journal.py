@@ -6,6 +6,7 @@ SQLite in write-ahead mode: a committed row survives the death of the process at
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -102,9 +103,14 @@ class Journal:
         SessionError
             If the disk is full or gone; the journal stays as it was and can be written again.
         """
+        with self._writing():
+            self._write(batch)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
             with self._db:
-                self._write(batch)
+                yield
         except sqlite3.Error as error:
             raise SessionError(f"journal {self.path}: {error}; free some disk space or mount it again, "
                                "results are kept in memory meanwhile") from error
@@ -133,8 +139,14 @@ class Journal:
             self._put("accounting_by_acquisition", batch.accounting_by_acquisition)
 
     def write_meta(self, **values: Any) -> None:
-        """Record facts of the session (JSON-encodable) by name."""
-        with self._db:
+        """Record facts of the session (JSON-encodable) by name.
+
+        Raises
+        ------
+        SessionError
+            As `write`.
+        """
+        with self._writing():
             for key, value in values.items():
                 self._put(key, value)
 

@@ -250,7 +250,7 @@ class _Fit:
         Every ring is scaled to fit: defocus changes rings as a whole, another place changes every bin.
         """
         weight = 1 / model.variance
-        scale = self._by_ring(weight * self.p * model.fitted) / self._by_ring(weight * model.fitted**2 + 1e-30)
+        scale = self._by_ring(weight * self.p * model.fitted) / np.maximum(self._by_ring(weight * model.fitted**2), 1e-30)
         own = self.spread * model.expected**2
         share = SECTORS / (SECTORS - 1)
         excess = share * (self.p - scale[self.ring] * model.fitted) ** 2 - (model.variance - _TEXTURE**2 * own)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from streamer.errors import FrameError
@@ -17,6 +18,12 @@ NON_FINITE_SHARE = 0.01
 
 _MAD_TO_SIGMA = 1.4826
 _MEAN_ABS_TO_SIGMA = 1.2533   # of a normal distribution
+_LINE_SIGMA = 8.0            # a line this far off its neighbours, in units of the usual difference...
+_LINE_SHARE = 0.03           # ...and of the mean brightness
+_WHOLE = 0.97                # ...in this share of its pixels is no structure
+_MOST_LINES = 0.02           # of all lines; when more are off, it is the specimen
+_FEWEST_LEVELS = 16          # integer frames with fewer grey levels show no plateau
+_ALONE = 2.0                  # an outlier is this far beyond its neighbours, in units of their own range
 _WINDOW = 5                   # px, neighbourhood that tells noise and structure from single outliers
 
 
@@ -61,7 +68,9 @@ def correct(pixels: AnyArray, correction: Correction = IDENTITY, *, zinger_sigma
     Single outliers (zingers, hot pixels) are replaced by the median of their 3x3 neighbourhood. An outlier
     is a pixel that lies more than `zinger_sigma` standard deviations off that median, where the deviation is
     the larger of the noise of the whole frame and of the activity of its 5x5 neighbourhood without itself:
-    lines, edges and corners have active neighbours and stay as they are.
+    lines, edges and corners have active neighbours and stay as they are. So do smooth peaks without noise,
+    which are not far beyond their neighbours. Rows and columns that are off over their whole length are
+    replaced by their neighbours: no specimen has a line of one pixel from border to border.
 
     Parameters
     ----------
@@ -106,6 +115,8 @@ def correct(pixels: AnyArray, correction: Correction = IDENTITY, *, zinger_sigma
             image.ravel()[unlit] = _mean_without(image, unlit)
     if bad is not None:
         _fill(image, np.flatnonzero(bad))
+    _repair_columns(image)
+    _repair_columns(image.T)
     _repair_outliers(image, zinger_sigma)
     return image
 
@@ -143,14 +154,14 @@ def level(pixels: AnyArray, correction: Correction = IDENTITY) -> Level:
 
 
 def _saturated(values: AnyArray, low: float, high: float) -> float:
-    if low == high and (values.dtype.kind not in "iu" or high < np.iinfo(values.dtype).max):
-        return 0.0   # a constant frame is judged as such
-    at_top = int(np.count_nonzero(values >= high))
-    if values.dtype.kind not in "iu" or high < np.iinfo(values.dtype).max:
-        below = int(np.count_nonzero(values >= high - max(0.01 * (high - low), 1.0 if high > 2 else 0.0))) - at_top
-        if at_top <= max(below, 8):
-            return 0.0
-    return at_top / values.size
+    whole = values.dtype.kind in "iu"
+    if whole and high == np.iinfo(values.dtype).max:
+        return int(np.count_nonzero(values == high)) / values.size
+    if low == high or (whole and high - low < _FEWEST_LEVELS):
+        return 0.0   # constant frames are judged as such; a few levels always look like a plateau
+    at_top = int(np.count_nonzero(values == high))
+    below = int(np.count_nonzero(values >= high - max(0.01 * (high - low), 1.0 if whole else 0.0))) - at_top
+    return at_top / values.size if at_top > max(below, 8) else 0.0
 
 
 def _check(pixels: AnyArray, correction: Correction) -> None:
@@ -176,15 +187,31 @@ def _fill(image: FloatArray, bad: NDArray[np.intp]) -> None:
         return
     neutral = _mean_without(image, bad)
     image.ravel()[bad] = np.nan
-    steps = np.arange(-(_WINDOW // 2), _WINDOW // 2 + 1)
-    rows, columns = np.divmod(bad, image.shape[1])
-    near_rows = np.clip(rows[:, None, None] + steps[:, None], 0, image.shape[0] - 1)
-    near_columns = np.clip(columns[:, None, None] + steps, 0, image.shape[1] - 1)
-    near = image[near_rows, near_columns].reshape(bad.size, -1)
+    near = _around(image, bad, _WINDOW)
     usable = np.isfinite(near)
     count = np.count_nonzero(usable, axis=1)
     total = np.where(usable, near, 0.0).sum(1)
     image.ravel()[bad] = np.where(count > 0, total / np.maximum(count, 1), neutral)
+
+
+def _repair_columns(image: FloatArray) -> None:
+    """Replace dead and hot columns, in place."""
+    if min(image.shape) < 2 * _WINDOW:
+        return
+    profile = image.mean(axis=0)
+    usual = np.median(sliding_window_view(np.pad(profile, _WINDOW // 2, mode="reflect"), _WINDOW), axis=1)
+    distance = np.abs(profile - usual)
+    limit = max(_LINE_SIGMA * _MAD_TO_SIGMA * float(np.median(distance)), _LINE_SHARE * abs(float(profile.mean())))
+    suspects = np.flatnonzero(distance > limit)
+    if not 0 < suspects.size <= _MOST_LINES * image.shape[1]:
+        return
+    good = np.setdiff1d(np.arange(image.shape[1]), suspects)
+    for column in suspects:
+        right = int(np.searchsorted(good, column))
+        between = 0.5 * (image[:, good[max(right - 1, 0)]] + image[:, good[min(right, good.size - 1)]])
+        above = image[:, column] > between
+        if max(above.mean(), 1 - above.mean()) > _WHOLE:
+            image[:, column] = between
 
 
 def _repair_outliers(image: FloatArray, zinger_sigma: float) -> None:
@@ -202,4 +229,18 @@ def _repair_outliers(image: FloatArray, zinger_sigma: float) -> None:
     count = _WINDOW**2
     around = (count * cv2.blur(distance, (_WINDOW, _WINDOW)).ravel()[candidates] - own) / (count - 1)
     outliers = candidates[own > zinger_sigma * np.maximum(noise, _MEAN_ABS_TO_SIGMA * around)]
-    image.ravel()[outliers] = median.ravel()[outliers]
+    near = np.sort(_around(image, outliers, 3), axis=1)   # itself included
+    low, high = near[:, 2], near[:, -3]
+    value = image.ravel()[outliers]
+    alone = np.maximum(value - high, low - value) > _ALONE * (high - low)
+    image.ravel()[outliers[alone]] = median.ravel()[outliers[alone]]
+
+
+def _around(image: FloatArray, places: NDArray[np.intp], window: int) -> FloatArray:
+    """(n, window^2) values around pixels given by their flat index; the border repeats."""
+    steps = np.arange(-(window // 2), window // 2 + 1)
+    rows, columns = np.divmod(places, image.shape[1])
+    near_rows = np.clip(rows[:, None, None] + steps[:, None], 0, image.shape[0] - 1)
+    near_columns = np.clip(columns[:, None, None] + steps, 0, image.shape[1] - 1)
+    near: FloatArray = image[near_rows, near_columns].reshape(places.size, window**2)
+    return near

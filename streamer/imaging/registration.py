@@ -28,8 +28,8 @@ FULL_SIDE_PX = 1200
 """Frames with a longer short side are measured on a binned copy: the error stays below 0.01 px."""
 USABLE_SHARE = 0.05
 """Pixels with less light than this share of the bright level are not used."""
-ERROR_FACTOR = 1.0
-"""Between the scatter of the tiles and the true error, from simulated scenes."""
+NOISY = 0.002
+"""Variance of the contrast per pixel (125 photons) from which the finest detail is only noise."""
 ERROR_FLOOR_PX = 0.003
 
 
@@ -115,10 +115,10 @@ def with_levels(reference: Reference) -> Reference:
     if reference.levels:
         return reference
     frame = reference.frame
-    return replace(reference, levels=(
-        tiles.prepare_level(_half(frame.contrast), _half_usable(frame.usable), sigma_px=1.2),
-        tiles.prepare_level(frame.contrast, frame.usable, sigma_px=1.2),
-    ))
+    half = tiles.prepare_level(_half(frame.contrast), _half_usable(frame.usable), sigma_px=1.2)
+    noise = 4.0 * float(np.median(half.noise))
+    full = tiles.prepare_level(frame.contrast, frame.usable, sigma_px=1.2 if noise < NOISY else 1.5)
+    return replace(reference, levels=(half, full))
 
 
 def register(reference: Reference, image: NDArray[Any], *, weight: FloatArray | None = None,
@@ -209,7 +209,7 @@ def _refine(reference: Reference, frame: Prepared, start: tuple[float, float]) -
         shift = mean.shift
         if step < 0.05:
             break
-    sigma = ERROR_FACTOR * math.sqrt(max(float(np.trace(mean.covariance)) / 2.0, 0.0))
+    sigma = math.sqrt(max(float(np.trace(mean.covariance)) / 2.0, 0.0))
     sigma_px = working * math.hypot(sigma, ERROR_FLOOR_PX)
     return (float(shift[0]) * working, float(shift[1]) * working), sigma_px, mean.inliers
 

@@ -98,12 +98,12 @@ def polar_power(image: FloatArray) -> PolarPower:
     crop = image[top:top + rows, left:left + columns]
     mean = float(crop.mean(dtype=np.float64))
     work = np.subtract(crop, mean, dtype=np.float32)
-    work *= bins.window_y[:, None]
+    work *= (bins.window_y / np.float32(_brightness(crop, mean)))[:, None]
     work *= bins.window_x
     transform = scipy.fft.rfft2(work, overwrite_x=True)
     plane = np.square(transform.real)
     plane += np.square(transform.imag)
-    unit = np.float32(1.0 / (bins.scale * _brightness(crop, mean) ** 2))
+    unit = np.float32(1.0 / bins.scale)
     flat = plane.ravel()
     floor = float(np.median(flat[bins.noise_modes]) * unit) / float(np.log(2.0))
     power = np.zeros((RINGS, SECTORS), np.float32)
@@ -204,7 +204,7 @@ def bin_frequencies(nodes: int) -> NDArray[np.float64]:
 def _brightness(crop: FloatArray, mean: float) -> float:
     """Return the mean, or the root mean square of frames without one: the unit of relative contrast."""
     spread = float(np.sqrt(np.mean(np.square(crop[::4, ::4], dtype=np.float64))))
-    return mean if abs(mean) > 1e-3 * spread else max(spread, 1e-30)
+    return mean if abs(mean) > 1e-3 * spread else spread or 1.0
 
 
 def _tukey(size: int) -> FloatArray:

@@ -26,6 +26,7 @@ LARGEST_STEP_PX = 3.0
 """A tile that wants to move further than this in one step has lost its structure."""
 
 TOLERATED = 16.0
+BLOCK_TILES = 3
 CHI2_MEDIAN = 1.386
 """Of two squared standard deviates."""
 
@@ -55,7 +56,7 @@ class Level:
     sigma_px: float
     """Gaussian smoothing, in pixels of this level."""
     noise: Doubles
-    """(T,) variance of the noise that the smoothing leaves in a pixel of the reference."""
+    """(T,) variance of the noise of a pixel of the reference, before smoothing."""
 
 
 class Tiles(NamedTuple):
@@ -67,6 +68,8 @@ class Tiles(NamedTuple):
     """(n, 2, 2) predicted from structure and residual."""
     lost: NDArray[np.bool_]
     """(n,) tiles that wanted to move further than a tile can tell."""
+    block: NDArray[np.int64]
+    """(n,) number of the block of neighbouring tiles that each belongs to."""
 
 class Mean(NamedTuple):
     """The common shift of the tiles."""
@@ -116,8 +119,7 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sig
     bias = valid * noise * float(np.square(smooth).sum() * np.square(slope).sum())
     inverse, spread = _invert(normal, bias, valid >= NEED_VALID * side * side)
     return Level(jacobian, np.matmul(jacobian, base[:, :, None])[:, :, 0].astype(np.float64), inverse, spread,
-                 normal[:, 2, 2].copy(), grid, side, origin, (rows, columns), sigma_px,
-                 noise * float(np.square(smooth).sum()) ** 2)
+                 normal[:, 2, 2].copy(), grid, side, origin, (rows, columns), sigma_px, noise)
 
 
 def match_tiles(level: Level, contrast: FloatArray, shift: tuple[float, float],
@@ -168,17 +170,19 @@ def _solve(level: Level, values: FloatArray, index: NDArray[np.int64], shift: tu
     products = np.matmul(level.jacobian[index], values[:, :, None])[:, :, 0].astype(np.float64)
     misfit = products - level.at_reference[index]
     step = np.einsum("tij,tj->ti", level.inverse[index], misfit)
-    pixels = level.side**2
+    pixels, area = level.side**2, 4.0 * math.pi * level.sigma_px**2
     # |I - R|^2 = I.I - 2 I.R + R.R with R = structure + mean; everything about the tile means
     sums = np.einsum("tp,tp->t", values, values, dtype=np.float64)
     energy = sums - products[:, 3] ** 2 / pixels
     difference = energy - 2.0 * products[:, 2] + level.energy[index]
     left = difference - np.einsum("ti,ti->t", step[:, :3], misfit[:, :3])
     # the step is not the least-squares one (noise correction), so the residual has no floor of its own
-    left = np.maximum(left, pixels * np.maximum(level.noise[index], 1e-9))
-    area = 4.0 * math.pi * level.sigma_px**2
+    smoothed = level.noise[index] / area
+    left = np.maximum(left, pixels * np.maximum(smoothed, 1e-9))
     covariance = level.spread[index] * (left / pixels * area)[:, None, None]
-    return Tiles(np.asarray(shift) - step[:, :2], covariance, np.abs(step[:, :2]).max(axis=1) > LARGEST_STEP_PX)
+    row, column = np.divmod(index, level.grid[1])
+    return Tiles(np.asarray(shift) - step[:, :2], covariance, np.abs(step[:, :2]).max(axis=1) > LARGEST_STEP_PX,
+                 row // BLOCK_TILES * level.grid[1] + column // BLOCK_TILES)
 
 
 def robust_mean(tiles: Tiles) -> Mean | None:
@@ -213,8 +217,17 @@ def robust_mean(tiles: Tiles) -> Mean | None:
     unbread = np.linalg.inv(np.einsum("t,tij->ij", slope, weight))
     leverage = 0.5 * factor * np.einsum("ij,tji->t", unbread, weight)
     pulled = np.einsum("tij,tj->ti", weight, shift - mean) * (factor / np.maximum(1.0 - leverage, 0.1))[:, None]
-    covariance = unbread @ (pulled.T @ pulled) @ unbread
+    single = pulled.T @ pulled
+    together = _block_scatter(pulled, tiles.block[informed])
+    covariance = unbread @ (together if np.trace(together) > np.trace(single) else single) @ unbread
     return Mean(mean, covariance, _inliers(tiles, mean), math.sqrt(scatter))
+
+
+def _block_scatter(pulled: Doubles, block: NDArray[np.int64]) -> Doubles:
+    """Scatter of the influence of whole blocks: neighbours in a deformed sample err together."""
+    names, number = np.unique(block, return_inverse=True)
+    sums = np.stack([np.bincount(number, pulled[:, axis]) for axis in (0, 1)], axis=1)
+    return np.asarray(sums.T @ sums * (names.size / max(names.size - 1, 1)))
 
 
 def _inliers(tiles: Tiles, mean: Doubles) -> float:

@@ -257,12 +257,13 @@ class Service:
         while self._turn(0.0):
             pass
         self.conveyor.account()
-        self.recorder.commit()
-        self._journal.write_meta(ended_at=time.time(), timing=self.conveyor.timing.summary())
-        self.outbox.update_status(self.status())
-        self.outbox.close()
-        self._executor.shutdown()
-        self._journal.close()
+        try:
+            self.recorder.close(ended_at=time.time(), timing=self.conveyor.timing.summary())
+        finally:
+            self.outbox.update_status(self.status())
+            self.outbox.close()
+            self._executor.shutdown()
+            self._journal.close()
         export_session(self.folder)
 
 

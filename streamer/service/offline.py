@@ -96,9 +96,8 @@ class _Run:
         self._conveyor.drain()
         self._collect_flows(0)
         self._conveyor.account()
-        self._recorder.commit()
         self._executor.shutdown()
-        self._journal.write_meta(ended_at=time.time(), timing=self._conveyor.timing.summary())
+        self._recorder.close(ended_at=time.time(), timing=self._conveyor.timing.summary())
 
     def _flow(self, task: FlowTask) -> None:
         self._flows.append(self._executor.submit(compute, task))

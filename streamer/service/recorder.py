@@ -134,6 +134,21 @@ class Recorder:
                 self._publish(topic, sequence, fields, arrays)
         self._outgoing.clear()
 
+    def close(self, **facts: Any) -> None:
+        """Commit for the last time, with facts of the session.
+
+        Raises
+        ------
+        SessionError
+            If the journal still cannot be written: what waits is lost, and how much is said.
+        """
+        self.commit()
+        if self._backlog:
+            rows = sum(len(batch.rows) for batch in self._backlog)
+            raise SessionError(f"journal {self.journal.path} could not be written to the end, {rows} rows are lost: "
+                               f"{self.problem}")
+        self.journal.write_meta(**facts)
+
     def _stage(self, row: FrameRow) -> None:
         key = row.acquisition, row.index
         self._rows[key] = row

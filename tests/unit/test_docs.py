@@ -114,7 +114,7 @@ def parse(line: str) -> None:
 @pytest.mark.parametrize(("line", "reason"), [
     ("txm-streamer run --no-such-option", "No such option"),
     ("txm-streamer run --set blur.no_such=1", "unknown setting"),
-    ("txm-streamer analyse scan.tif", "--out"),
+    ("txm-streamer analyse scan.tif", "out"),
 ])
 def test_wrong_command_lines_would_be_found(line: str, reason: str) -> None:
     with pytest.raises(Exception, match=reason):

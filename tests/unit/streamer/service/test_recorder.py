@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from streamer.errors import SessionError
 from streamer.journal import Journal
 from streamer.records import Alert, FrameRow
 from streamer.service.recorder import Recorder
@@ -100,3 +101,11 @@ def test_alerts_have_numbers_of_their_own(journal: Journal) -> None:
     recorder.commit()
     assert list(journal.alerts()) == [(1, alert)]
     assert recorder.sequences == {"frame": 1, "alert": 1}
+
+
+def test_what_could_not_be_written_to_the_end_is_told(journal: Journal) -> None:
+    recorder = Recorder(journal)
+    journal._db.execute(f"PRAGMA max_page_count = {journal._db.execute('PRAGMA page_count').fetchone()[0]}")
+    recorder.row(_row(0, problems="x" * 50_000), received_at=time.time())
+    with pytest.raises(SessionError, match="1 rows are lost"):
+        recorder.close(ended_at=1.0)

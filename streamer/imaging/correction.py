@@ -115,9 +115,9 @@ def correct(pixels: AnyArray, correction: Correction = IDENTITY, *, zinger_sigma
             image.ravel()[unlit] = _mean_without(image, unlit)
     if bad is not None:
         _fill(image, np.flatnonzero(bad))
+    _repair_outliers(image, zinger_sigma)
     _repair_columns(image)
     _repair_columns(image.T)
-    _repair_outliers(image, zinger_sigma)
     return image
 
 
@@ -203,14 +203,14 @@ def _repair_columns(image: FloatArray) -> None:
     distance = np.abs(profile - usual)
     limit = max(_LINE_SIGMA * _MAD_TO_SIGMA * float(np.median(distance)), _LINE_SHARE * abs(float(profile.mean())))
     suspects = np.flatnonzero(distance > limit)
-    if not 0 < suspects.size <= _MOST_LINES * image.shape[1]:
+    if not 0 < suspects.size <= max(_MOST_LINES * image.shape[1], 4):
         return
     good = np.setdiff1d(np.arange(image.shape[1]), suspects)
     for column in suspects:
         right = int(np.searchsorted(good, column))
         between = 0.5 * (image[:, good[max(right - 1, 0)]] + image[:, good[min(right, good.size - 1)]])
-        above = image[:, column] > between
-        if max(above.mean(), 1 - above.mean()) > _WHOLE:
+        off = image[:, column] - between
+        if max(np.mean(off > 0), np.mean(off < 0)) > _WHOLE:
             image[:, column] = between
 
 

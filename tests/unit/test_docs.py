@@ -16,6 +16,8 @@ from support.live import FREE_PORTS, Live, live
 import monitor.cli
 import simulator.cli
 import streamer.cli
+from simulator.plan import Request
+from simulator.scenarios import catalogue
 from streamer.records import EndOfAcquisition, Frame
 from streamer.settings import FramesSettings, describe, load, to_toml
 from streamer.sources.zeromq import ZeroMQSource
@@ -119,6 +121,12 @@ def parse(line: str) -> None:
 def test_wrong_command_lines_would_be_found(line: str, reason: str) -> None:
     with pytest.raises(Exception, match=reason):
         parse(line)
+
+
+def test_scenarios_are_all_listed_with_their_length() -> None:
+    table = re.findall(r"^\| `(\w+)` \| (\d+) \|", (DOCS / "operating.md").read_text(encoding="utf-8"), re.MULTILINE)
+    lengths = {name: scenario.build(Request(shape=(96, 96))).projections for name, scenario in catalogue().items()}
+    assert {name: int(length) for name, length in table} == {name: len(found) for name, found in lengths.items()}
 
 
 def run_block(number: int, replace: dict[str, str]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import logging
 import math
 import signal
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from streamer.errors import RecordingError, SettingsError, TxmError
+from streamer import console
+from streamer.errors import RecordingError, SettingsError
 
 if TYPE_CHECKING:
     from simulator.faults import FaultInjector
@@ -32,12 +33,9 @@ _SMALLEST_PX, _LARGEST_PX = 32, 4096
 _LARGEST_SEED = 2**63 - 1
 _MOST_FRAMES = 100_000
 
-app = typer.Typer(
-    name="txm-simulator", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="Send transmission X-ray microscopy frames as a beamline would: simulated ones with known truth, or a "
-    "recording. Without a beamline, start here: 'txm-simulator run sun2025_txm', and 'txm-streamer run' beside it.",
-)
+app = console.new_app(
+    "Send transmission X-ray microscopy frames as a beamline would: simulated ones with known truth, or a "
+    "recording. Without a beamline, start here: 'txm-simulator run sun2025_txm', and 'txm-streamer run' beside it.")
 
 Bind = Annotated[str | None, typer.Option(
     metavar="ENDPOINT", help=f"Listen here; port 0 takes a free one and says which. [default: {_ENDPOINT}]")]
@@ -57,15 +55,6 @@ Rate = Annotated[float | None, typer.Option(
     f"[default: {_RATE_HZ:g}]")]
 
 
-@contextmanager
-def _told_when_interrupted() -> Iterator[None]:
-    """Name an interruption while a run is still being prepared; later ones are dealt with where they happen."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise TxmError("interrupted") from None
-
-
 @app.command("list")
 def list_() -> None:
     """Name the scenarios, a line each."""
@@ -78,7 +67,6 @@ def list_() -> None:
 
 
 @app.command()
-@_told_when_interrupted()
 def run(  # noqa: PLR0913  (one parameter an option)
     scenario: Annotated[str, typer.Argument(help="One of 'txm-simulator list'.")],
     *,
@@ -133,7 +121,6 @@ def run(  # noqa: PLR0913  (one parameter an option)
 
 
 @app.command()
-@_told_when_interrupted()
 def replay(  # noqa: PLR0913  (one parameter an option)
     path: Annotated[Path, typer.Argument(help="TIFF, folder of images, or HDF5.")],
     *,
@@ -243,9 +230,9 @@ def _save_only(frames: Iterable[Frame], *, total: int) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import track  # noqa: PLC0415
 
-    console = Console(stderr=True)
+    screen = Console(stderr=True)
     try:
-        for _ in track(frames, "saving", total=total, console=console, disable=not console.is_terminal):
+        for _ in track(frames, "saving", total=total, console=screen, disable=not screen.is_terminal):
             pass
     except KeyboardInterrupt:
         raise RecordingError("interrupted; nothing was saved") from None
@@ -274,24 +261,11 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _end(reason: str, *, status: int) -> NoReturn:
-    typer.echo(f"txm-simulator: {' '.join(reason.split())}", err=True)
-    sys.exit(status)
-
-
 def main() -> NoReturn:
-    """Run the command line: exit status 0 done, 2 bad usage, 1 any other failure with one line of reason."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    """Entry point of the console script."""
+    console.start_log(level=logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        app()
-        sys.exit(0)
-    except SettingsError as error:
-        _end(str(error), status=2)
-    except (TxmError, OSError) as error:
-        _end(str(error), status=1)
-    except MemoryError:
-        _end("not enough memory; ask for a smaller --size", status=1)
+    sys.exit(console.run(app, "txm-simulator"))
 
 
 if __name__ == "__main__":

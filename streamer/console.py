@@ -11,6 +11,8 @@ import typer
 from streamer.errors import SettingsError, TxmError
 
 OK, FAILED, BAD_USAGE = 0, 1, 2
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +30,14 @@ def run(app: typer.Typer, name: str, arguments: list[str] | None = None) -> int:
     """
     try:
         status: Any = app(args=arguments, prog_name=name, standalone_mode=False)
-    except BaseException as error:
+        if status != _INTERRUPTED:
+            return status if isinstance(status, int) else OK
+        text, failure = "interrupted", FAILED
+    except BaseException as error:  # the last resort: a reason, not a traceback
         log.debug("the command failed", exc_info=True)
         text, failure = explain(error)
-        print(f"{name}: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
-        return failure
-    return status if isinstance(status, int) else OK
+    print(f"{name}: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
+    return failure
 
 
 def explain(error: BaseException) -> tuple[str, int]:
@@ -42,19 +46,18 @@ def explain(error: BaseException) -> tuple[str, int]:
         context = getattr(error, "ctx", None)
         see = f" (see '{context.command_path} --help')" if context is not None else ""
         return f"{error.format_message()}{see}", BAD_USAGE
-    if isinstance(error, SettingsError):
-        return str(error), BAD_USAGE
     if isinstance(error, TxmError | OSError):
-        return str(error), FAILED
+        return str(error), BAD_USAGE if isinstance(error, SettingsError) else FAILED
     if isinstance(error, SystemExit):
         return "stopped", error.code if isinstance(error.code, int) else FAILED
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "interrupted", FAILED
+    if isinstance(error, MemoryError):
+        return "not enough memory for this; ask for less at a time", FAILED
     return f"internal error: {type(error).__name__}: {error}; run again with --verbose and report it", FAILED
 
 
-def start_log(*, verbose: bool = False, quiet: bool = False) -> None:
-    """Write the log to standard error, one line an entry; `quiet` leaves out all but errors."""
-    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
-    logging.basicConfig(level=level, stream=sys.stderr,
+def start_log(*, verbose: bool = False, level: int = logging.INFO) -> None:
+    """Write the log to standard error, one line an entry, from `level` on; everything if `verbose`."""
+    logging.basicConfig(level=logging.DEBUG if verbose else level, stream=sys.stderr,
                         format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")

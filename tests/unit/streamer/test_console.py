@@ -14,6 +14,7 @@ from streamer.errors import FrameError, SettingsError
     (KeyboardInterrupt(), 1, "interrupted"),
     (typer.Abort(), 1, "interrupted"),
     (SystemExit(3), 3, "stopped"),
+    (MemoryError(), 1, "not enough memory"),
     (ZeroDivisionError("division by zero"), 1, "internal error: ZeroDivisionError"),
 ])
 def test_every_failure_has_a_reason_and_a_status(error: BaseException, status: int, words: str) -> None:

@@ -45,7 +45,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 class Store:
     """Everything received, safe to fill from one thread and to read from another.
 
-    Rows and alerts are all kept (about 0.5 kB a row); of pictures and fields only the newest.
+    Rows and alerts are all kept (about 1 kB a row); of pictures and fields only the newest.
     """
 
     def __init__(self) -> None:

@@ -49,9 +49,13 @@ class BannerPanel(Panel):
         self.views.addItem(ALL_VIEWS)
         self.views.setFocusPolicy(QtCore.Qt.FocusPolicy.ClickFocus)
         self.views.setMaximumWidth(170)
-        self.views.activated.connect(lambda number: self.view_chosen.emit(self.views.itemData(number)))
+        self.views.activated.connect(self._view_activated)
         line.addWidget(self.views)
         self._body.addLayout(line)
+
+    def _view_activated(self, number: int) -> None:
+        self.views.clearFocus()   # keys belong to the window
+        self.view_chosen.emit(self.views.itemData(number))
 
     def _number(self, name: str) -> QtWidgets.QVBoxLayout:
         column = QtWidgets.QVBoxLayout()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pyqtgraph as pg
-from pyqtgraph.Qt import QtCore
+from pyqtgraph.Qt import QtCore, QtWidgets
 
 from monitor.panels.base import Pacer, Panel, Scene
 from monitor.panels.overlays import SPACING, Arrows, ScaleBar
@@ -41,6 +44,10 @@ class FramePanel(Panel):
         for item in (self.image, self.arrows, self.bar, self.scale_text, self.hint):
             self.box.addItem(item, ignoreBounds=item is not self.image)
         self.bar.setVisible(False)
+        self.cursor = QtWidgets.QLabel()
+        self.cursor.setObjectName("caption")
+        self._head.addWidget(self.cursor)
+        self.view.scene().sigMouseMoved.connect(self._read)
         self._body.addWidget(self.view, 1)
         self._levels: tuple[float, float] | None = None
         self._shown: Picture | None = None
@@ -94,6 +101,18 @@ class FramePanel(Panel):
     def _redraw_arrows(self) -> None:
         if self._shown is not None and self._scene is not None:
             self._draw_arrows(self._scene, self._shown)
+
+    def _read(self, position: Any) -> None:
+        """Write the value under the mouse."""
+        text = ""
+        if self._shown is not None and self._shown.image is not None:
+            point = self.box.mapSceneToView(position)
+            y, x = (math.floor(at / self._shown.binning) for at in (point.y(), point.x()))
+            height, width = self._shown.image.shape
+            if 0 <= y < height and 0 <= x < width:
+                number = self._shown.offset + self._shown.scale * float(self._shown.image[y, x])
+                text = f"y {math.floor(point.y())}, x {math.floor(point.x())}: {number:.4g}"
+        self.cursor.setText(text)
 
     def _clear(self) -> None:
         self._shown = self._flow = self._levels = None

@@ -205,6 +205,14 @@ def test_binned_pictures_keep_the_coordinates_of_the_frame(filled: Window, strea
     assert panel.bar.label.toPlainText() == "2 µm"
 
 
+def test_the_value_under_the_mouse_is_read(filled: Window) -> None:
+    panel = filled.panel(FramePanel)
+    panel._read(panel.box.mapViewToScene(QtCore.QPointF(100.5, 50.5)))
+    assert panel.cursor.text() == f"y 50, x 100: {make_picture(59)[50, 100] / 65_535:.4g}"
+    panel._read(panel.box.mapViewToScene(QtCore.QPointF(-5.0, 50.5)))
+    assert panel.cursor.text() == ""
+
+
 def test_arrows_come_and_go(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
     panel = filled.panel(FramePanel)
     assert panel.arrows.count > 20

@@ -91,7 +91,7 @@ def analyse(
     from streamer.service.offline import analyse as analyse_items  # noqa: PLC0415
     from streamer.sources.recording import items_of  # noqa: PLC0415
 
-    console.start_log(verbose=verbose, level=logging.ERROR)   # the alerts are in the session; the progress bar needs the line
+    console.start_log(verbose=verbose, level=logging.ERROR)   # alerts are in the session; the bar needs the line
     extra: dict[str, Any] = {} if pixel_size_nm is None else {"pixel_size_nm": pixel_size_nm}
     chosen = _load(settings, assignments, extra)
     with open_recording(recording, flat=flat, dark=dark, dataset=dataset) as source, _progress() as bar:

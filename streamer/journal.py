@@ -6,7 +6,6 @@ SQLite in write-ahead mode: a committed row survives the death of the process at
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import sqlite3
@@ -21,7 +20,7 @@ import numpy as np
 
 from streamer import __version__
 from streamer.errors import SessionError
-from streamer.records import Accounting, Alert, Command, Event, FlowResult, FrameRow
+from streamer.records import Alert, Command, Event, FlowResult, FrameRow
 
 FILE_NAME = "session.sqlite"
 SCHEMA = 1
@@ -64,8 +63,8 @@ class Batch(msgspec.Struct, kw_only=True):
     """With what came of each."""
     settings: list[tuple[int, str, str]] = []
     """Revision, TOML text, who changed them."""
-    accounting: Accounting | None = None
-    accounting_by_acquisition: dict[str, Accounting] | None = None
+    facts: dict[str, Any] = {}
+    """Facts of the session, JSON-encodable, by name."""
 
 
 class Journal:
@@ -103,14 +102,9 @@ class Journal:
         SessionError
             If the disk is full or gone; the journal stays as it was and can be written again.
         """
-        with self._writing():
-            self._write(batch)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
         try:
             with self._db:
-                yield
+                self._write(batch)
         except sqlite3.Error as error:
             raise SessionError(f"journal {self.path}: {error}; free some disk space or mount it again, "
                                "results are kept in memory meanwhile") from error
@@ -133,25 +127,8 @@ class Journal:
                         for command, outcome in batch.commands))
         db.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?, ?, ?)",
                        ((revision, time.time(), who, toml) for revision, toml, who in batch.settings))
-        if batch.accounting is not None:
-            self._put("accounting", batch.accounting)
-        if batch.accounting_by_acquisition is not None:
-            self._put("accounting_by_acquisition", batch.accounting_by_acquisition)
-
-    def write_meta(self, **values: Any) -> None:
-        """Record facts of the session (JSON-encodable) by name.
-
-        Raises
-        ------
-        SessionError
-            As `write`.
-        """
-        with self._writing():
-            for key, value in values.items():
-                self._put(key, value)
-
-    def _put(self, key: str, value: Any) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, msgspec.json.encode(value).decode()))
+        db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                       ((key, msgspec.json.encode(value).decode()) for key, value in batch.facts.items()))
 
     def meta(self) -> dict[str, Any]:
         """Return all facts of the session."""
@@ -164,10 +141,12 @@ class Journal:
 
     def rows(self, *, since: int = 0) -> Iterator[tuple[int, FrameRow]]:
         """Yield the rows published after a sequence number, in order of arrival, with their sequence numbers."""
-        query = (f"SELECT sequence, {_quoted(_FRAME_COLUMNS)} FROM frames "  # noqa: S608
-                 "WHERE sequence > ? ORDER BY arrival")
+        stored = {name for _, name, *_ in self._db.execute("PRAGMA table_info(frames)")}
+        names = [name for name in _FRAME_COLUMNS if name in stored]   # a session of before may know fewer
+        query = f"SELECT sequence, {_quoted(names)} FROM frames WHERE sequence > ? ORDER BY arrival"  # noqa: S608
         for sequence, *values in self._db.execute(query, (since,)):
-            yield sequence, _row(values)
+            fields = dict(zip(names, values, strict=True))
+            yield sequence, FrameRow(**(fields | {"provisional": bool(fields["provisional"])}))
 
     def alerts(self) -> Iterator[tuple[int, Alert]]:
         """Yield all alerts with their sequence numbers."""
@@ -240,7 +219,7 @@ class Journal:
         except sqlite3.Error as error:
             raise SessionError(f"journal {self.path} cannot be created: {error}") from error
         self._db = db
-        self.write_meta(schema=SCHEMA, version=__version__, started_at=time.time())
+        self.write(Batch(facts={"schema": SCHEMA, "version": __version__, "started_at": time.time()}))
         return db
 
     def _open(self) -> sqlite3.Connection:
@@ -263,11 +242,6 @@ class Journal:
 
 def _marks(columns: Sequence[str]) -> str:
     return ", ".join("?" * len(columns))
-
-
-def _row(values: Sequence[Any]) -> FrameRow:
-    fields = dict(zip(_FRAME_COLUMNS, values, strict=True))
-    return FrameRow(**(fields | {"provisional": bool(fields["provisional"])}))
 
 
 def _pack_flow(flow: FlowResult) -> tuple[Any, ...]:

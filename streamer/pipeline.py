@@ -39,6 +39,8 @@ Key = tuple[str, int]
 """A frame: acquisition and index."""
 
 DEFAULT_VIEW = "main"
+SMALLEST_PX = 64
+"""Shortest side of a frame that all estimators can work with."""
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class Context:
@@ -149,6 +151,10 @@ class Pipeline:
 
     def begin(self, frame: Frame) -> Job:
         """Take a frame in, in order of arrival: flats and darks at once, projections with their context."""
+        if min(frame.pixels.shape) < SMALLEST_PX:
+            rows, columns = frame.pixels.shape
+            return Job(frame, None, f"refused: {rows} x {columns} px is too small to be analysed; "
+                                    f"at least {SMALLEST_PX} px on either side are needed")
         if frame.kind != "projection":
             return Job(frame, None, self._calibration.add(frame))
         view, problem = self._assign(frame)
@@ -206,6 +212,9 @@ class Pipeline:
             exposed_at=utc_text(frame.exposed_at), received_at=utc_text(frame.received_at), recollects=frame.recollects,
             **(_blur_columns(sharp) | _drift_columns(moved) | {"verdict": verdict}),
             problems="; ".join(filter(None, (problem, *sharp.problems, *moved.problems))))
+        if any(changed == self._deformation.reference_key(view) and result.verdict == "blurred"
+               for changed, result in sharp.revisions):
+            self._deformation.forget(view)   # what looked sharp at first was not; this frame or the next takes over
         revisions = [(changed, _blur_columns(result)) for changed, result in sharp.revisions]
         revisions += [(changed, _drift_columns(result)) for changed, result in moved.revisions]
         task = self._flow_task(row, measurement.image, context)

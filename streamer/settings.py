@@ -52,7 +52,7 @@ class FramesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         ),
     ] = "auto"
     largest_mb: Annotated[
-        float, _meta("Frames larger than this are refused unread.", unit="MB", low=0.001, high=4096.0)
+        float, _meta("Frames larger than this are refused.", unit="MB", low=0.001, high=4096.0)
     ] = 512.0
 
 

@@ -63,7 +63,7 @@ class Commands:
 
     def _set(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         changes = arguments.get("settings", {arguments.get("key", ""): arguments.get("value")})
-        if not isinstance(changes, dict) or not all(isinstance(key, str) for key in changes):
+        if not isinstance(changes, dict) or not all(isinstance(key, str) and key for key in changes):
             raise CommandError('set: expected {"key": "blur.tolerance_px", "value": 2.5} or {"settings": {...}}')
         service, known = self._service, describe()
         settings = update(service.settings, changes)

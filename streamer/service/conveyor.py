@@ -139,7 +139,9 @@ class Conveyor:
         latency_ms = self._recorder.row(row, received_at=frame.received_at)
         self.timing.add_latency(latency_ms)
         for key, columns in outcome.revisions:
-            self._recorder.revise(key, columns)
+            changed = self._recorder.revise(key, columns)
+            if changed is not None and changed[0].verdict != changed[1].verdict:
+                self.alert(self.alarms.frame(changed[1], at=frame.received_at))
         if outcome.refused:
             self._count_refusal(refusal_of(frame, row.problems))
         else:
@@ -187,7 +189,8 @@ class Conveyor:
 
     def account(self) -> None:
         """Bring the accounting up to date."""
-        self._recorder.accounting(self.ledger.accounting(), self.ledger.accounting_by_acquisition())
+        self._recorder.facts(accounting=self.ledger.accounting(),
+                             accounting_by_acquisition=self.ledger.accounting_by_acquisition())
 
 
 def refusal_of(frame: Frame, reason: str, *, bucket: Literal["refused", "dropped"] = "refused") -> Refusal:

@@ -79,21 +79,27 @@ class Service:
         self.folder = folder
         self._source = source
         self._stop = threading.Event()
+        self._open: set[str] = set()
+        """Acquisitions of projections that their sender has not closed."""
         self._ended = False
         self._started = time.monotonic()
-        self._journal = Journal(folder, create=True)
+        self._executor = open_engine(settings.engine)
+        policy = settings.frames.overload
+        if policy == "auto":
+            policy = "block" if settings.frames.pattern == "pull" else "drop_oldest"
+        self.inbox = Inbox(settings.frames.queue, policy)
+        self.commands = Commands(self)
         try:
-            self._executor = open_engine(settings.engine)
-            self.commands = Commands(self)
-            policy = settings.frames.overload
-            if policy == "auto":
-                policy = "block" if settings.frames.pattern == "pull" else "drop_oldest"
-            self.inbox = Inbox(settings.frames.queue, policy)
             self.outbox = Outbox(
                 settings.results.endpoint, settings.control.endpoint, folder=folder,
                 handler=lambda command, reply: self.inbox.put_urgent(Request(command, reply)))
+            try:
+                self._journal = Journal(folder, create=True)   # last: a start that fails leaves no session
+            except TxmError:
+                self.outbox.close()
+                raise
         except TxmError:
-            self._journal.close()
+            self._executor.shutdown()
             raise
         self.recorder = Recorder(self._journal, publish=self.outbox.publish)
         self._lane = FlowLane(self.inbox.put_urgent)
@@ -107,8 +113,8 @@ class Service:
         self._pixel_size_nm = settings.pixel_size_nm or None
         self._acquisition = ""
         self.recorder.settings(0, to_toml(settings), who="start")
+        self.recorder.facts(session=folder.name, input=source.endpoint, pixel_size_nm=self._pixel_size_nm)
         self.recorder.commit()
-        self._journal.write_meta(session=folder.name, input=source.endpoint, pixel_size_nm=self._pixel_size_nm)
 
     def stop(self) -> None:
         """Ask the service to finish what it has and end; from any thread or signal handler."""
@@ -156,15 +162,18 @@ class Service:
 
     def _note(self, item: Item) -> None:
         if isinstance(item, EndOfAcquisition):
-            self._ended = True
+            self._open.discard(item.acquisition)
+            self._ended = not self._open
             return
-        self._ended = False
         arrived = item.frame if isinstance(item, Dropped) else item
         self._last_frame = arrived.received_at or time.time()
-        self._acquisition = arrived.acquisition
+        if arrived.kind == "projection":   # flats and darks may be acquisitions of their own; they come and go
+            self._acquisition = arrived.acquisition
+            self._open.add(arrived.acquisition)
+            self._ended = False
         if isinstance(item, Frame) and item.pixel_size_nm and self._pixel_size_nm is None:
             self._pixel_size_nm = item.pixel_size_nm
-            self._journal.write_meta(pixel_size_nm=item.pixel_size_nm)
+            self.recorder.facts(pixel_size_nm=item.pixel_size_nm)
 
     def _record_flow(self, done: FlowDone) -> None:
         key, result, problems = done
@@ -258,7 +267,8 @@ class Service:
             pass
         self.conveyor.account()
         try:
-            self.recorder.close(ended_at=time.time(), timing=self.conveyor.timing.summary())
+            self.recorder.facts(ended_at=time.time(), timing=self.conveyor.timing.summary())
+            self.recorder.close()
         finally:
             self.outbox.update_status(self.status())
             self.outbox.close()

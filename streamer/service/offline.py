@@ -80,8 +80,8 @@ class _Run:
 
     def run(self, *, name: str, pixel_size_nm: float | None) -> None:
         self._recorder.settings(0, to_toml(self._settings), who="start")
+        self._recorder.facts(session=self._journal.folder.name, input=name, pixel_size_nm=pixel_size_nm)
         self._recorder.commit()
-        self._journal.write_meta(session=self._journal.folder.name, input=name, pixel_size_nm=pixel_size_nm)
         for item in self._items:
             while self._conveyor.full:
                 self._conveyor.step()
@@ -97,7 +97,8 @@ class _Run:
         self._collect_flows(0)
         self._conveyor.account()
         self._executor.shutdown()
-        self._recorder.close(ended_at=time.time(), timing=self._conveyor.timing.summary())
+        self._recorder.facts(ended_at=time.time(), timing=self._conveyor.timing.summary())
+        self._recorder.close()
 
     def _flow(self, task: FlowTask) -> None:
         self._flows.append(self._executor.submit(compute, task))

@@ -13,7 +13,7 @@ import msgspec
 from streamer.errors import SessionError
 from streamer.journal import Batch, Journal
 from streamer.pipeline import Key
-from streamer.records import Accounting, Alert, AnyArray, Command, Event, FlowResult, FrameRow
+from streamer.records import Alert, AnyArray, Command, Event, FlowResult, FrameRow
 from streamer.wire import Topic
 
 log = logging.getLogger(__name__)
@@ -68,14 +68,19 @@ class Recorder:
         self._stage(msgspec.structs.replace(row, latency_ms=latency_ms, revision=revision))
         return latency_ms
 
-    def revise(self, key: Key, columns: Mapping[str, Any], *, counts: bool = True) -> None:
-        """Change columns of an earlier row; one that is too old to be changed stays as it is."""
+    def revise(self, key: Key, columns: Mapping[str, Any], *, counts: bool = True) -> tuple[FrameRow, FrameRow] | None:
+        """Change columns of an earlier row and return it before and after.
+
+        None when nothing changes, and for a row that is too old to be changed.
+        """
         row = self._rows.get(key)
         if row is None or all(getattr(row, name) == value for name, value in columns.items()):
-            return
+            return None
         if row.verdict == "bad":   # trackers know nothing of frames without an image
             columns = {name: value for name, value in columns.items() if name != "verdict"}
-        self._stage(msgspec.structs.replace(row, revision=row.revision + counts, **columns))
+        revised = msgspec.structs.replace(row, revision=row.revision + counts, **columns)
+        self._stage(revised)
+        return row, revised
 
     def add_problems(self, key: Key, problems: tuple[str, ...]) -> None:
         """Add to the problems of an earlier row."""
@@ -110,10 +115,9 @@ class Recorder:
         """Add the settings that are in force from now on."""
         self._batch.settings.append((revision, toml, who))
 
-    def accounting(self, total: Accounting, by_acquisition: dict[str, Accounting]) -> None:
-        """Bring the sequence accounting up to date."""
-        self._batch.accounting = total
-        self._batch.accounting_by_acquisition = by_acquisition
+    def facts(self, **facts: Any) -> None:
+        """Add facts of the session by name."""
+        self._batch.facts.update(facts)
 
     def announce(self, topic: Topic, fields: Any, arrays: Mapping[str, AnyArray]) -> None:
         """Publish with the next commit what has no place in the journal."""
@@ -134,8 +138,8 @@ class Recorder:
                 self._publish(topic, sequence, fields, arrays)
         self._outgoing.clear()
 
-    def close(self, **facts: Any) -> None:
-        """Commit for the last time, with facts of the session.
+    def close(self) -> None:
+        """Commit for the last time.
 
         Raises
         ------
@@ -147,7 +151,6 @@ class Recorder:
             rows = sum(len(batch.rows) for batch in self._backlog)
             raise SessionError(f"journal {self.journal.path} could not be written to the end, {rows} rows are lost: "
                                f"{self.problem}")
-        self.journal.write_meta(**facts)
 
     def _stage(self, row: FrameRow) -> None:
         key = row.acquisition, row.index

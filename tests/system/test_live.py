@@ -247,6 +247,7 @@ def test_a_port_in_use_is_named_and_leaves_nothing_behind(tmp_path: Path) -> Non
         with pytest.raises(LinkError, match=r"results\.endpoint"):
             Service(settings, tmp_path / "two", source)
         source.close()
+        assert not (tmp_path / "two").exists()   # the next try may take the same folder
 
 
 def test_a_session_in_use_is_refused(tmp_path: Path) -> None:

@@ -31,9 +31,8 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
     accounting = Accounting(received=2, measured=2, missing=Tally(count=2, indices=[[3, 4]]))
     with Journal(tmp_path, create=True) as journal:
         journal.write(Batch(rows=[(1, rows[0]), (2, rows[1])], alerts=[(1, alert)], events=[event], flows=[_flow(0)],
-                            commands=[(Command(op="note", arguments={"text": "hm"}), "done")], accounting=accounting,
-                            settings=[(0, "a = 1", "me")]))
-        journal.write_meta(session="x")
+                            commands=[(Command(op="note", arguments={"text": "hm"}), "done")],
+                            settings=[(0, "a = 1", "me")], facts={"session": "x", "accounting": accounting}))
     with Journal(tmp_path) as journal:
         assert list(journal.rows()) == [(1, rows[0]), (2, rows[1])]
         assert list(journal.alerts()) == [(1, alert)]
@@ -126,3 +125,13 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SessionError, match="file"):
         Journal(tmp_path / "file" / "session", create=True)
+
+
+def test_a_session_that_knows_fewer_columns_can_be_read(tmp_path: Path) -> None:
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(rows=[(1, _row(0, psf_group=3))]))
+    with sqlite3.connect(tmp_path / "session.sqlite") as db:
+        db.execute("ALTER TABLE frames DROP COLUMN psf_group")
+    db.close()
+    with Journal(tmp_path) as journal:
+        assert list(journal.rows()) == [(1, _row(0))]

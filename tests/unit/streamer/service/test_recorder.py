@@ -108,4 +108,4 @@ def test_what_could_not_be_written_to_the_end_is_told(journal: Journal) -> None:
     journal._db.execute(f"PRAGMA max_page_count = {journal._db.execute('PRAGMA page_count').fetchone()[0]}")
     recorder.row(_row(0, problems="x" * 50_000), received_at=time.time())
     with pytest.raises(SessionError, match="1 rows are lost"):
-        recorder.close(ended_at=1.0)
+        recorder.close()

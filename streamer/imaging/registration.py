@@ -30,6 +30,13 @@ USABLE_SHARE = 0.05
 """Pixels with less light than this share of the bright level are not used."""
 NOISY = 0.002
 """Variance of the contrast per pixel (125 photons) from which the finest detail is only noise."""
+DOUBTED = 0.1
+"""What is left of the quality of a match that has a rival or may be no match of the sample."""
+STILL_WITH_FLATS, STILL_WITHOUT_FLATS = 0.8, 0.9
+"""Correlation, noise apart, that a sample at rest must show at zero to be told from a fixed pattern."""
+PATTERN_REACH_PX = 1.5
+PATTERN_PULL, PATTERN_RANGE_PX, LARGEST_PULL_PX = 5.0, 12.0, 0.5
+"""Without flats, errors are so much larger than the scatter of the tiles, within this distance of zero."""
 ERROR_FLOOR_PX = 0.003
 
 
@@ -44,6 +51,8 @@ class Prepared:
     coarse: acquisition.Coarse
     shape: tuple[int, int]
     """Of the frame as it came."""
+    weighted: bool
+    """The light on each pixel is known: the frame is corrected with flats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +179,7 @@ def _measure(reference: Reference, frame: Prepared, ranked: list[acquisition.Can
              min_overlap: float) -> Registration:
     if not ranked:
         return _nothing(reference, "no structure in the frame or in its reference")
+    ranked, suspect = _past_the_pattern(reference, frame, ranked)
     best = ranked[0]
     quality = max(math.tanh(best.score), 0.0)
     if quality <= 0.0:
@@ -179,18 +189,44 @@ def _measure(reference: Reference, frame: Prepared, ranked: list[acquisition.Can
     if measured is None:
         return _nothing(reference, "too little structure in the overlap to measure the shift")
     (dy, dx), sigma_px, inliers = measured
+    problem = ""
     if rival is not None:
-        return Registration(dy, dx, sigma_px, quality * 0.1, best.overlap, None, True,
-                            f"repeating structure: ({rival.dy:.0f}, {rival.dx:.0f}) px fits as well", inliers,
-                            reference.id)
-    return Registration(dy, dx, sigma_px, quality, best.overlap, None, False, "", inliers, reference.id)
+        problem = f"repeating structure: ({rival.dy:.0f}, {rival.dx:.0f}) px fits as well"
+    elif suspect:
+        problem = "only the fixed pattern of the detector or the illumination seems to match"
+    if problem:
+        quality *= DOUBTED
+    return Registration(dy, dx, sigma_px, quality, best.overlap, ambiguous=rival is not None, problem=problem,
+                        inliers=inliers, reference_id=reference.id)
+
+
+def _past_the_pattern(reference: Reference, frame: Prepared, ranked: list[acquisition.Candidate],
+                      ) -> tuple[list[acquisition.Candidate], bool]:
+    """Distrust a match at zero that explains too little: what does not move with the sample sits there.
+
+    A sample at rest repeats itself but for the noise. When the correlation at zero, freed from noise, stays
+    below that, another place is preferred if one matches; otherwise the match is suspect.
+    """
+    best = ranked[0]
+    if math.hypot(best.dy, best.dx) > PATTERN_REACH_PX:
+        return ranked, False
+    noise = 4.0 * float(np.median(with_levels(reference).levels[0].noise)) / reference.frame.coarse.binning**2
+    signal = [max(1.0 - noise / max(float(coarse.image.var()), 1e-12), 0.2)
+              for coarse in (reference.frame.coarse, frame.coarse)]
+    needed = STILL_WITH_FLATS if frame.weighted else STILL_WITHOUT_FLATS
+    if best.correlation >= needed * math.sqrt(signal[0] * signal[1]):
+        return ranked, False
+    elsewhere = [candidate for candidate in ranked
+                 if candidate.score > 0.0 and math.hypot(candidate.dy, candidate.dx) > 2.0 * PATTERN_REACH_PX]
+    return (elsewhere, False) if elsewhere else (ranked, True)
 
 
 def _nothing(reference: Reference, problem: str) -> Registration:
     return Registration(math.nan, math.nan, None, 0.0, 0.0, problem=problem, reference_id=reference.id)
 
 
-def _refine(reference: Reference, frame: Prepared, start: tuple[float, float]) -> tuple[tuple[float, float], float, float] | None:
+def _refine(reference: Reference, frame: Prepared,
+            start: tuple[float, float]) -> tuple[tuple[float, float], float, float] | None:
     """Measure the shift in frame pixels, its standard error and the share of inliers."""
     working = _working_binning(frame.shape)
     shift = np.asarray(start, np.float64) / working
@@ -209,9 +245,11 @@ def _refine(reference: Reference, frame: Prepared, start: tuple[float, float]) -
         shift = mean.shift
         if step < 0.05:
             break
-    sigma = math.sqrt(max(float(np.trace(mean.covariance)) / 2.0, 0.0))
-    sigma_px = working * math.hypot(sigma, ERROR_FLOOR_PX)
-    return (float(shift[0]) * working, float(shift[1]) * working), sigma_px, mean.inliers
+    sigma = math.hypot(math.sqrt(max(float(np.trace(mean.covariance)) / 2.0, 0.0)), ERROR_FLOOR_PX)
+    if not frame.weighted:   # what does not move pulls all tiles the same way, which their scatter does not show
+        pull = min(PATTERN_PULL * sigma, LARGEST_PULL_PX) * math.exp(-float(shift @ shift) / PATTERN_RANGE_PX**2)
+        sigma = math.hypot(sigma, pull)
+    return (float(shift[0]) * working, float(shift[1]) * working), working * sigma, mean.inliers
 
 
 def _working_binning(shape: tuple[int, int]) -> int:
@@ -247,7 +285,7 @@ def prepare_frame(image: NDArray[Any], *, weight: FloatArray | None = None) -> P
     if usable is not None:
         contrast *= usable
     shape = (image.shape[0], image.shape[1])
-    return Prepared(contrast, usable, acquisition.coarsen(contrast, trust), shape)
+    return Prepared(contrast, usable, acquisition.coarsen(contrast, trust), shape, weight is not None)
 
 
 def _area(image: FloatArray, binning: int) -> FloatArray:
@@ -269,12 +307,13 @@ def reference_state(reference: Reference) -> dict[str, Any]:
     """Return a reference as builtins and arrays, without what can be computed again."""
     frame = reference.frame
     return {"id": reference.id, "contrast": frame.contrast, "usable": frame.usable,
-            "coarse": frame.coarse.image, "shape": list(frame.shape)}
+            "coarse": frame.coarse.image, "shape": list(frame.shape), "weighted": frame.weighted}
 
 
 def reference_from_state(state: Mapping[str, Any]) -> Reference:
     """Return the reference that `reference_state` described, small."""
     shape = (int(state["shape"][0]), int(state["shape"][1]))
-    coarse = acquisition.with_spectrum(np.asarray(state["coarse"]), binning=acquisition.binning_for(state["contrast"].shape))
-    frame = Prepared(np.asarray(state["contrast"]), state["usable"], coarse, shape)
+    contrast = np.asarray(state["contrast"])
+    coarse = acquisition.with_spectrum(np.asarray(state["coarse"]), binning=acquisition.binning_for(contrast.shape))
+    frame = Prepared(contrast, state["usable"], coarse, shape, bool(state["weighted"]))
     return Reference(int(state["id"]), frame)

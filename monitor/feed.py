@@ -92,6 +92,7 @@ class Feed:
         self._pending = False
         self._status_at: float | None = None
         self._started_at = time.monotonic()
+        self._connected_at: float | None = None
         self._foreign, self._foreign_text, self._foreign_at = 0, "", -1e9
         self._wanted: int | None = 0
         self._ask_at, self._asking = 0.0, False
@@ -146,7 +147,9 @@ class Feed:
         return (LinkState.ENDED if ending == "idle" else LinkState.LIVE), ""
 
     def _silence(self) -> str:
-        if self._client.connected:
+        if self._connected_at is not None:
+            if time.monotonic() - self._connected_at < STALE_AFTER_S:
+                return ""
             return f"{self.endpoint} answers, but sends no status: is it the results endpoint of a txm-streamer?"
         return f"nobody answers at {self.endpoint}: is txm-streamer running?"
 
@@ -164,6 +167,10 @@ class Feed:
                 self._take(result)
         except ProtocolError as error:
             self._refuse(error)
+        if not self._client.connected:
+            self._connected_at = None
+        elif self._connected_at is None:
+            self._connected_at = time.monotonic()
         if self._wanted is not None and self._client.control is not None and time.monotonic() >= self._ask_at:
             self._ask_history(self._wanted)
 

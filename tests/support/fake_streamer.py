@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from datetime import UTC, datetime, timedelta
@@ -46,6 +47,7 @@ def make_row(index: int, *, seed: int = 0, acquisition: str = "scan-1", view: st
         "received_at": moment(index), "exposed_at": moment(index), **numbers, **fields})
 
 
+@functools.cache
 def make_picture(index: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
     """Dark round particles on a bright ground, uint16."""
     random = np.random.default_rng(5)

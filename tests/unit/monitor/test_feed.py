@@ -198,6 +198,12 @@ def test_an_address_where_nobody_is_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     feed.stop()
 
 
+def test_an_address_that_sends_no_status_says_so(listening: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert listening.link().text == ""
+    monkeypatch.setattr(feed_module, "STALE_AFTER_S", 0.1)
+    wait_until(lambda: "sends no status" in listening.link().text)
+
+
 def test_what_is_no_address_is_refused_at_once() -> None:
     with pytest.raises(LinkError, match="expected an address"):
         Feed(Store(), "somewhere")

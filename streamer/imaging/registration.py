@@ -179,20 +179,21 @@ def _measure(reference: Reference, frame: Prepared, ranked: list[acquisition.Can
              min_overlap: float) -> Registration:
     if not ranked:
         return _nothing(reference, "no structure in the frame or in its reference")
-    ranked, suspect = _past_the_pattern(reference, frame, ranked)
+    reference = with_levels(reference)
+    ranked = _past_the_pattern(reference, frame, ranked)
     best = ranked[0]
     quality = max(math.tanh(best.score), 0.0)
     if quality <= 0.0:
         return _nothing(reference, "shares no structure with the reference")
     rival = acquisition.rival(reference.frame.coarse, frame.coarse, ranked, min_overlap=min_overlap)
-    measured = _refine(with_levels(reference), frame, (best.dy, best.dx))
+    measured = _refine(reference, frame, (best.dy, best.dx))
     if measured is None:
         return _nothing(reference, "too little structure in the overlap to measure the shift")
     (dy, dx), sigma_px, inliers = measured
     problem = ""
     if rival is not None:
         problem = f"repeating structure: ({rival.dy:.0f}, {rival.dx:.0f}) px fits as well"
-    elif suspect:
+    elif _may_be_pattern(reference, frame, (dy, dx), best.correlation):
         problem = "only the fixed pattern of the detector or the illumination seems to match"
     if problem:
         quality *= DOUBTED
@@ -200,25 +201,30 @@ def _measure(reference: Reference, frame: Prepared, ranked: list[acquisition.Can
                         inliers=inliers, reference_id=reference.id)
 
 
-def _past_the_pattern(reference: Reference, frame: Prepared, ranked: list[acquisition.Candidate],
-                      ) -> tuple[list[acquisition.Candidate], bool]:
-    """Distrust a match at zero that explains too little: what does not move with the sample sits there.
-
-    A sample at rest repeats itself but for the noise. When the correlation at zero, freed from noise, stays
-    below that, another place is preferred if one matches; otherwise the match is suspect.
-    """
+def _past_the_pattern(reference: Reference, frame: Prepared,
+                      ranked: list[acquisition.Candidate]) -> list[acquisition.Candidate]:
+    """Prefer another place that matches when the match at zero may be one of what does not move."""
     best = ranked[0]
-    if math.hypot(best.dy, best.dx) > PATTERN_REACH_PX:
-        return ranked, False
-    noise = 4.0 * float(np.median(with_levels(reference).levels[0].noise)) / reference.frame.coarse.binning**2
+    if not _may_be_pattern(reference, frame, (best.dy, best.dx), best.correlation):
+        return ranked
+    elsewhere = [candidate for candidate in ranked
+                 if candidate.score > 0.0 and math.hypot(candidate.dy, candidate.dx) > 2.0 * PATTERN_REACH_PX]
+    return elsewhere or ranked
+
+
+def _may_be_pattern(reference: Reference, frame: Prepared, shift: tuple[float, float], correlation: float) -> bool:
+    """Tell whether a match lies at zero and explains too little.
+
+    A sample at rest repeats itself but for the noise. The pattern of detector and illumination, which is at
+    zero whatever the sample does, explains only its own part of the frame.
+    """
+    if math.hypot(*shift) > PATTERN_REACH_PX:
+        return False
+    noise = 4.0 * float(np.median(reference.levels[0].noise)) / reference.frame.coarse.binning**2
     signal = [max(1.0 - noise / max(float(coarse.image.var()), 1e-12), 0.2)
               for coarse in (reference.frame.coarse, frame.coarse)]
     needed = STILL_WITH_FLATS if frame.weighted else STILL_WITHOUT_FLATS
-    if best.correlation >= needed * math.sqrt(signal[0] * signal[1]):
-        return ranked, False
-    elsewhere = [candidate for candidate in ranked
-                 if candidate.score > 0.0 and math.hypot(candidate.dy, candidate.dx) > 2.0 * PATTERN_REACH_PX]
-    return (elsewhere, False) if elsewhere else (ranked, True)
+    return correlation < needed * math.sqrt(signal[0] * signal[1])
 
 
 def _nothing(reference: Reference, problem: str) -> Registration:

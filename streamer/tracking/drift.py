@@ -35,9 +35,10 @@ LEAST_INLIERS = 0.2
 LARGEST_SIGMA_PX = 1.0
 JUMP_QUALITY = 2.0
 """A jump by more than a key step must match this much better than the quality gate asks for."""
-CHANGED_SHARE = 0.8
-"""When the agreement falls below this share of what it was at first, the sample has changed: new key."""
-KEY_PAUSE_FRAMES = 5
+INLIERS_KEPT, QUALITY_KEPT, NEAR_GATE = 0.8, 0.7, 1.5
+"""The sample has changed, and a new key is due, when the inliers fall below this share of their best value
+since the last one, or the quality does and comes near the gate."""
+KEY_PAUSE_FRAMES = 2
 EDGES = 6
 EDGE_REACH = 0.55
 LOST_AFTER = 3
@@ -93,6 +94,16 @@ class _Row(NamedTuple):
     result: DriftResult
 
 
+class _Candidate(NamedTuple):
+    """A frame that may become a key."""
+
+    frame: FrameKey
+    image: NDArray[Any]
+    weight: FloatArray | None
+    drift: tuple[float, float]
+    registration: Registration | None
+
+
 @dataclass
 class _Track:
     """What is remembered of one view."""
@@ -104,12 +115,13 @@ class _Track:
     origin_frame: FrameKey = ("", 0)
     origin_sigma_px: float = 0.0
     last: tuple[float, float] | None = None
-    doubted: tuple[float, float] | None = None
-    """A jump that was not believed yet."""
     failures: int = 0
     since_key: int = 0
-    agreement: float | None = None
-    """Inliers of the first frame after the active key was set."""
+    best_quality: float = 0.0
+    """Since the active key was set, likewise the inliers."""
+    best_inliers: float = 0.0
+    spare: _Candidate | None = None
+    """Newest registered frame that is fit to be a key and is none yet."""
     newest: tuple[FrameKey, NDArray[Any], FloatArray | None] | None = None
 
 
@@ -187,18 +199,23 @@ class Drift:
         if registration.reference_id not in track.graph.keys:
             registration = measure(image, track.target, settings=self.settings, weight=weight)
         track.newest = (key, image, weight)
+        revisions: tuple[tuple[FrameKey, DriftResult], ...] = ()
+        if not trusted(registration, self.settings) and track.spare is not None:
+            revisions = self._set_key(track, track.spare)   # the sample has changed too fast for the keys there are
+            registration = measure(image, track.target, settings=self.settings, weight=weight)
         if not trusted(registration, self.settings):
             return self._missed(track, registration, registration.problem or "not registered: the match is too weak")
         used = track.graph.keys[registration.reference_id]   # type: ignore[index]
         drift = (used.pose[0] + registration.dy, used.pose[1] + registration.dx)
         step = None if track.last is None else math.dist(drift, track.last)
-        if self._doubtful(track, drift, step, registration, image.shape):
-            track.doubted = drift
+        needed = min(JUMP_QUALITY * self.settings.quality, 0.9)
+        if step is not None and step > self.settings.key_step * min(image.shape) and registration.quality < needed:
             return self._missed(track, registration, f"not registered: a jump of {step:.0f} px matches too weakly")
-        track.doubted, track.failures, track.last = None, 0, drift
+        track.failures, track.last = 0, drift
         result = self._result(track, used, drift, step, registration)
         track.rows.append(_Row(key, used.id, used.pose, result))
-        revisions = self._follow(track, key, image, weight, used, drift, registration, verdict)
+        candidate = _Candidate(key, image, weight, drift, registration)
+        revisions += self._follow(track, candidate, used, registration, verdict)
         return replace(result, revisions=revisions)
 
     def rebase(self, view: str, key: FrameKey | None = None) -> None:
@@ -217,8 +234,7 @@ class Drift:
             if track.failures:   # nothing connects this frame to the old keys
                 self._begin(view, frame, image, weight, sharp=True)
                 return
-            self._set_key(track, frame, image, weight, pose=track.last or (0.0, 0.0), sharp=True,
-                          used=None, registration=None)
+            self._set_key(track, _Candidate(frame, image, weight, track.last or (0.0, 0.0), None))
             key = frame
         place = next((item for item in track.graph.keys.values() if item.frame == key), None)
         if place is None:
@@ -241,7 +257,7 @@ class Drift:
                    "origin_frame": list(track.origin_frame),
                    "active": -1 if track.target.active is None else track.target.active.id,
                    "last": None if track.last is None else list(track.last), "failures": track.failures,
-                   "since_key": track.since_key, "agreement": track.agreement}
+                   "since_key": track.since_key, "best": [track.best_quality, track.best_inliers]}
             for view, track in self._tracks.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -253,8 +269,8 @@ class Drift:
             track.origin_frame = (str(item["origin_frame"][0]), int(item["origin_frame"][1]))
             track.last = None if item["last"] is None else (float(item["last"][0]), float(item["last"][1]))
             track.failures, track.since_key = int(item["failures"]), int(item["since_key"])
-            track.agreement = item["agreement"]
             self._retarget(track, int(item["active"]))
+            track.best_quality, track.best_inliers = (float(value) for value in item["best"])
             self._tracks[str(view)] = track
 
     def _begin(self, view: str, key: FrameKey, image: NDArray[Any], weight: FloatArray | None, *,
@@ -267,9 +283,8 @@ class Drift:
         self._retarget(track, reference.id)
         self._tracks[view] = track
         track.trend.update(0.0, 0.0)
-        result = DriftResult(drift_y_px=0.0, drift_x_px=0.0, drift_sigma_px=0.0, registration_quality=1.0,
+        return DriftResult(drift_y_px=0.0, drift_x_px=0.0, drift_sigma_px=0.0, registration_quality=1.0,
                              reference_index=key[1])
-        return result
 
     def _result(self, track: _Track, used: Key, drift: tuple[float, float], step: float | None,
                 registration: Registration) -> DriftResult:
@@ -291,47 +306,42 @@ class Drift:
         track = self._tracks.get(view)
         return track is not None and track.failures >= LOST_AFTER
 
-    def _doubtful(self, track: _Track, drift: tuple[float, float], step: float | None, registration: Registration,
-                  shape: tuple[int, ...]) -> bool:
-        """Tell whether a jump is too large for its quality; the second frame at the same place is believed."""
-        near = self.settings.key_step * min(shape)
-        if step is None or step <= near or registration.quality >= min(JUMP_QUALITY * self.settings.quality, 0.9):
-            return False
-        return track.doubted is None or math.dist(drift, track.doubted) > near
-
-    def _follow(self, track: _Track, key: FrameKey, image: NDArray[Any], weight: FloatArray | None, used: Key,
-                drift: tuple[float, float], registration: Registration,
+    def _follow(self, track: _Track, candidate: _Candidate, used: Key, registration: Registration,
                 verdict: str) -> tuple[tuple[FrameKey, DriftResult], ...]:
         """Move on to another key when the sample has moved on or changed."""
         track.since_key += 1
         if verdict == "blurred":
             return ()
-        if track.agreement is None or registration.inliers > track.agreement:
-            track.agreement = registration.inliers
-        gone = max(abs(drift[0] - used.pose[0]) / image.shape[0], abs(drift[1] - used.pose[1]) / image.shape[1])
+        track.best_quality = max(track.best_quality, registration.quality)
+        track.best_inliers = max(track.best_inliers, registration.inliers)
+        rows, columns = candidate.image.shape
+        gone = max(abs(registration.dy) / rows, abs(registration.dx) / columns)
         far = gone > self.settings.key_step
-        changed = registration.inliers < CHANGED_SHARE * track.agreement and track.since_key >= KEY_PAUSE_FRAMES
+        torn = registration.inliers < INLIERS_KEPT * track.best_inliers
+        faint = registration.quality < min(QUALITY_KEPT * track.best_quality, NEAR_GATE * self.settings.quality)
+        changed = (torn or faint) and track.since_key >= KEY_PAUSE_FRAMES
         if not (far or changed or not used.sharp):
             if track.target.active is None or track.target.active.id != used.id:
                 self._retarget(track, used.id)   # found again by another key
+            track.spare = candidate
             return ()
-        return self._set_key(track, key, image, weight, pose=drift, sharp=True, used=used, registration=registration)
+        return self._set_key(track, candidate)
 
-    def _set_key(self, track: _Track, frame: FrameKey, image: NDArray[Any], weight: FloatArray | None, *,
-                 pose: tuple[float, float], sharp: bool, used: Key | None,
-                 registration: Registration | None) -> tuple[tuple[FrameKey, DriftResult], ...]:
-        reference = prepare_reference(image, id=self._take_id(), weight=weight)
-        reach = EDGE_REACH * min(image.shape)
+    def _set_key(self, track: _Track, chosen: _Candidate) -> tuple[tuple[FrameKey, DriftResult], ...]:
+        """Make a frame the active key, measure it against older ones, and return the frames that this revises."""
+        reference = prepare_reference(chosen.image, id=self._take_id(), weight=chosen.weight)
+        found = chosen.registration
         edges = []
-        if used is not None and registration is not None and registration.sigma_px is not None:
-            edges.append(Edge(used.id, reference.id, (registration.dy, registration.dx), registration.sigma_px))
-        for older in track.graph.nearest(pose, reach_px=reach, count=EDGES):
-            if used is not None and older.id == used.id:
+        if found is not None and found.reference_id is not None and found.sigma_px is not None:
+            edges.append(Edge(found.reference_id, reference.id, (found.dy, found.dx), found.sigma_px))
+        reach = EDGE_REACH * min(chosen.image.shape)
+        for older in track.graph.spread(chosen.drift, reach_px=reach, count=EDGES):
+            if found is not None and older.id == found.reference_id:
                 continue
             back = register_prepared((reference,), older.reference.frame, min_overlap=self.settings.overlap)
             if trusted(back, self.settings) and back.sigma_px is not None:
                 edges.append(Edge(older.id, reference.id, (-back.dy, -back.dx), back.sigma_px))
-        track.graph.add(Key(reference.id, frame, pose, 0.0, reference, sharp), edges)
+        track.graph.add(Key(reference.id, chosen.frame, chosen.drift, 0.0, reference), edges)
         self._retarget(track, reference.id)
         return self._revise(track)
 
@@ -362,11 +372,11 @@ class Drift:
                 keys[id_] = replace(key, reference=key.reference.small())
         chosen = replace(keys[active], reference=with_levels(keys[active].reference))
         keys[active] = chosen
-        others = track.graph.nearest(chosen.pose, reach_px=math.inf, count=len(keys))
+        others = track.graph.nearest(chosen.pose, reach_px=math.inf)
         self._version += 1
         track.target = Target(self._version, chosen.reference,
                               tuple(key.reference for key in others if key.id != active))
-        track.since_key, track.agreement = 0, None
+        track.since_key, track.best_quality, track.best_inliers, track.spare = 0, 0.0, 0.0, None
 
     def _take_id(self) -> int:
         self._next_id += 1

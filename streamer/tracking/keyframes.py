@@ -69,11 +69,18 @@ class KeyGraph:
             given_up.append(self._give_up(protect | {self.origin, key.id}))
         return given_up
 
-    def nearest(self, pose: tuple[float, float], *, reach_px: float, count: int) -> list[Key]:
+    def nearest(self, pose: tuple[float, float], *, reach_px: float) -> list[Key]:
         """Return sharp keys within reach on both axes, the nearest first."""
         found = [key for key in self.keys.values()
                  if key.sharp and max(abs(key.pose[0] - pose[0]), abs(key.pose[1] - pose[1])) < reach_px]
-        return sorted(found, key=lambda key: math.dist(key.pose, pose))[:count]
+        return sorted(found, key=lambda key: math.dist(key.pose, pose))
+
+    def spread(self, pose: tuple[float, float], *, reach_px: float, count: int) -> list[Key]:
+        """Return up to `count` sharp keys within reach, near and far: far ones keep errors from adding up."""
+        found = self.nearest(pose, reach_px=reach_px)
+        if len(found) <= count:
+            return found
+        return [found[round(place)] for place in np.linspace(0, len(found) - 1, count)]
 
     def move_origin(self, offset: tuple[float, float]) -> None:
         """Subtract `offset` from all poses."""

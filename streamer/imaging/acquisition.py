@@ -68,20 +68,18 @@ def binning_for(shape: tuple[int, int]) -> int:
     return max(1, round(min(shape) / WORKING_SIDE_PX))
 
 
-def coarsen(contrast: FloatArray, weight: FloatArray | None) -> Coarse:
+def coarsen(contrast: FloatArray, trust: FloatArray | None) -> Coarse:
     """Bin a frame and take its spectrum.
 
     Parameters
     ----------
     contrast : (M, N) float32
         Frame about 0.
-    weight : (M, N) float32 or None
-        Trust in each pixel, 0 to 1.
+    trust : (m, n) float32 or None
+        Trust in each pixel of the binned frame, 0 to 1.
     """
     binning = binning_for((contrast.shape[0], contrast.shape[1]))
-    small = _binned(contrast, binning)
-    trust = None if weight is None else _binned(weight, binning)
-    return with_spectrum(_without_slow_part(small, trust), binning=binning)
+    return with_spectrum(_without_slow_part(binned(contrast), trust), binning=binning)
 
 
 def with_spectrum(image: FloatArray, *, binning: int) -> Coarse:
@@ -175,12 +173,14 @@ def _bounded(correlation: float) -> float:
     return min(max(correlation, -0.9999), 0.9999)
 
 
-def _binned(image: FloatArray, binning: int) -> FloatArray:
+def binned(image: FloatArray) -> FloatArray:
+    """Return the image at the resolution of `Coarse`."""
+    binning = binning_for((image.shape[0], image.shape[1]))
     rows, columns = image.shape[0] // binning, image.shape[1] // binning
-    crop = image[:rows * binning, :columns * binning]
     if binning == 1:
-        return crop
-    return cv2.resize(crop, (columns, rows), interpolation=cv2.INTER_AREA)
+        return image
+    crop = image[:rows * binning, :columns * binning]
+    return np.asarray(cv2.resize(crop, (columns, rows), interpolation=cv2.INTER_AREA))
 
 
 def _without_slow_part(small: FloatArray, trust: FloatArray | None) -> FloatArray:

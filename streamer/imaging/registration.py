@@ -270,28 +270,36 @@ def prepare_frame(image: NDArray[Any], *, weight: FloatArray | None = None) -> P
         raise FrameError(f"frame has type {image.dtype}; expected real numbers")
     if weight is not None and weight.shape != image.shape:
         raise FrameError(f"weight has shape {weight.shape}, its frame {image.shape}; they must be equal")
-    values = image.astype(np.float32, copy=False)
     binning = _working_binning((image.shape[0], image.shape[1]))
-    values = _area(values, binning)
-    if not math.isfinite(float(values.sum(dtype=np.float64))):
+    values = _area(image.astype(np.float32, copy=False), binning)
+    if not math.isfinite(float(values.sum())):
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     usable, trust = None, None
     if weight is not None:
         light = _area(weight.astype(np.float32, copy=False), binning)
         bright = float(np.percentile(light[::8, ::8], 90))
-        if bright > 0.0 and float(light.min()) < USABLE_SHARE * bright:
-            usable = light >= USABLE_SHARE * bright
-        trust = np.sqrt(np.clip(light / bright, 0.0, 1.0)) if bright > 0.0 else None
-    mean = float(values.mean()) if usable is None else float(values[usable].mean()) if usable.any() else 0.0
-    if not mean > 0.0:
-        contrast = np.zeros_like(values)
-    else:
-        contrast = np.sqrt(np.clip(values, 0.0, 4.0 * mean) * np.float32(1.0 / mean))
-        contrast -= np.float32(1.0)
-    if usable is not None:
-        contrast *= usable
+        if bright > 0.0:
+            trust = np.sqrt(np.clip(acquisition.binned(light) / bright, 0.0, 1.0))
+            if float(light.min()) < USABLE_SHARE * bright:
+                usable = light >= USABLE_SHARE * bright
+    contrast = _contrast(values, usable)
     shape = (image.shape[0], image.shape[1])
     return Prepared(contrast, usable, acquisition.coarsen(contrast, trust), shape, weight is not None)
+
+
+def _contrast(values: FloatArray, usable: BoolArray | None) -> FloatArray:
+    """Square root of the intensity in units of its mean, less one: its photon noise is the same everywhere."""
+    lit = values if usable is None else values[usable]
+    mean = float(lit.mean()) if lit.size else 0.0
+    if not mean > 0.0:
+        return np.zeros_like(values)
+    contrast = np.clip(values, 0.0, 4.0 * mean)
+    contrast *= np.float32(1.0 / mean)
+    np.sqrt(contrast, out=contrast)
+    contrast -= np.float32(1.0)
+    if usable is not None:
+        contrast *= usable
+    return contrast
 
 
 def _area(image: FloatArray, binning: int) -> FloatArray:

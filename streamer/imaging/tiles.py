@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from streamer.records import FloatArray
 
 TILES_ON_SHORT_SIDE = 10
+SMALLEST_TILE_PX = 24
 NEED_VALID = 0.9
 """A tile with less usable area than this does not take part."""
 LARGEST_STEP_PX = 3.0
@@ -98,7 +99,8 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sig
     """
     radius = _radius(sigma_px)
     rows, columns = contrast.shape
-    side = (min(rows, columns) - 2 * radius) // TILES_ON_SHORT_SIDE
+    short = min(rows, columns) - 2 * radius
+    side = short // max(1, min(TILES_ON_SHORT_SIDE, short // SMALLEST_TILE_PX))
     grid = ((rows - 2 * radius) // side, (columns - 2 * radius) // side)
     origin = ((rows - grid[0] * side) // 2, (columns - grid[1] * side) // 2)
     smooth, slope = _kernels(sigma_px, 0.0)
@@ -156,24 +158,28 @@ def match_tiles(level: Level, contrast: FloatArray, shift: tuple[float, float],
     kernel_x, _ = _kernels(level.sigma_px, shift[1] - whole[1])
     smooth = cv2.sepFilter2D(crop, cv2.CV_32F, kernel_x, kernel_y)
     values = _gather(smooth, (radius, radius), grid, level.side)
-    index = (np.arange(first_y, last_y)[:, None] * level.grid[1] + np.arange(first_x, last_x)).ravel()
+    part = (slice(first_y, last_y), slice(first_x, last_x))
+    index = np.arange(level.grid[0] * level.grid[1]).reshape(level.grid)[part].ravel()
     keep = np.isfinite(level.spread[index, 0, 0])
     if usable is not None:
         area = usable[top:top + grid[0] * level.side, left:left + grid[1] * level.side]
         keep &= _gather(area.astype(np.float32), (0, 0), grid, level.side).mean(axis=1) >= NEED_VALID
     if not keep.any():
         return None
-    return _solve(level, values[keep], index[keep], shift)
+    jacobian = level.jacobian.reshape(*level.grid, 4, -1)[part]   # a view: copying it would cost a millisecond
+    products = np.matmul(jacobian, values.reshape(*grid, -1, 1)).reshape(-1, 4).astype(np.float64)
+    squares = np.einsum("tp,tp->t", values, values)
+    return _solve(level, products[keep], squares[keep], index[keep], shift)
 
 
-def _solve(level: Level, values: FloatArray, index: NDArray[np.int64], shift: tuple[float, float]) -> Tiles:
-    products = np.matmul(level.jacobian[index], values[:, :, None])[:, :, 0].astype(np.float64)
+def _solve(level: Level, products: Doubles, squares: FloatArray, index: NDArray[np.int64],
+           shift: tuple[float, float]) -> Tiles:
+    """Shift and predicted covariance of each tile, from its products with the jacobian and its sum of squares."""
     misfit = products - level.at_reference[index]
     step = np.einsum("tij,tj->ti", level.inverse[index], misfit)
     pixels, area = level.side**2, 4.0 * math.pi * level.sigma_px**2
     # |I - R|^2 = I.I - 2 I.R + R.R with R = structure + mean; everything about the tile means
-    sums = np.einsum("tp,tp->t", values, values, dtype=np.float64)
-    energy = sums - products[:, 3] ** 2 / pixels
+    energy = squares - products[:, 3] ** 2 / pixels
     difference = energy - 2.0 * products[:, 2] + level.energy[index]
     left = difference - np.einsum("ti,ti->t", step[:, :3], misfit[:, :3])
     # the step is not the least-squares one (noise correction), so the residual has no floor of its own
@@ -295,19 +301,16 @@ def _invert(normal: Doubles, noise: Doubles, usable: NDArray[np.bool_]) -> tuple
     corrected[:, 1, 1] -= noise
     count = normal.shape[0]
     inverse, spread = np.zeros((count, 4, 4)), np.full((count, 2, 2), np.inf)
-    for tile in range(count):
-        if not usable[tile]:
-            continue
-        block = corrected[tile]
-        if block[2, 2] <= 1e-9 * block[3, 3]:   # no structure: nothing to scale
-            continue
-        cross = block[:2, 2:]
-        shape = block[:2, :2] - cross @ np.linalg.solve(block[2:, 2:], cross.T)
-        trace, determinant = shape[0, 0] + shape[1, 1], shape[0, 0] * shape[1, 1] - shape[0, 1] * shape[1, 0]
-        if trace <= 0.05 * noise[tile] or determinant <= 1e-4 * trace**2:
-            continue
-        inverse[tile] = np.linalg.inv(block)
-        spread[tile] = np.linalg.inv(shape)
+    structured = usable & (corrected[:, 2, 2] > 1e-9 * corrected[:, 3, 3])   # else there is nothing to scale
+    block = corrected[structured]
+    cross = block[:, :2, 2:]
+    shape = block[:, :2, :2] - cross @ np.linalg.solve(block[:, 2:, 2:], cross.transpose(0, 2, 1))
+    trace = shape[:, 0, 0] + shape[:, 1, 1]
+    determinant = shape[:, 0, 0] * shape[:, 1, 1] - shape[:, 0, 1] ** 2
+    fit = (trace > 0.05 * noise[structured]) & (determinant > 1e-4 * trace**2)
+    place = np.flatnonzero(structured)[fit]
+    inverse[place] = np.linalg.inv(block[fit])
+    spread[place] = _invert_pairs(shape[fit])
     return inverse, spread
 
 

@@ -15,14 +15,10 @@ import typer
 
 from monitor import demo as demonstration
 from monitor import screen
+from streamer import console
 from streamer.client import DEFAULT_RESULTS
-from streamer.errors import LinkError, TxmError
 
-OK, FAILED, BAD_USAGE = 0, 1, 2
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-                  context_settings={"help_option_names": ["-h", "--help"]})
-_log = logging.getLogger("monitor")
+app = console.new_app("Watch a running txm-streamer.")
 
 
 class ThemeName(StrEnum):
@@ -67,8 +63,7 @@ def show(  # noqa: PLR0913  (one parameter an option)
     The dashboard can come and go: it loads what happened before, and nothing depends on it. Press ? for its keys.
     Without a beamline: 'txm-monitor --demo'. Without a screen: 'txm-monitor --demo --snapshot demo.png'.
     """
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, stream=sys.stderr,
-                        format="%(levelname)s: %(message)s")
+    console.start_log(verbose=verbose, level=logging.WARNING)
     if demo and connect is not None:
         raise typer.BadParameter("--demo watches a streamer of its own; leave --connect away")
     if not demo:
@@ -92,7 +87,7 @@ def show(  # noqa: PLR0913  (one parameter an option)
         if snapshot is None:
             return desk.run()
         _say(desk.photograph(snapshot, frames=frames, limit_s=wait))
-        return OK
+        return console.OK
 
 
 class Stop:
@@ -144,30 +139,8 @@ def _say(text: str) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line: exit status 0 done, 2 bad usage, 1 any other failure with one line of reason."""
-    try:
-        status = app(prog_name="txm-monitor", standalone_mode=False)
-    except Exception as error:  # noqa: BLE001  (the one place where nothing may pass)
-        status = _explain(error)
-    except KeyboardInterrupt:
-        _say("interrupted")
-        status = FAILED
-    sys.exit(status if isinstance(status, int) else OK)
-
-
-def _explain(error: Exception) -> int:
-    if hasattr(error, "format_message"):   # the command line itself
-        _say(f"{error.format_message()} (see 'txm-monitor --help')")
-        return BAD_USAGE
-    if isinstance(error, LinkError):   # an endpoint that is no address
-        _say(str(error))
-        return BAD_USAGE
-    if isinstance(error, TxmError | OSError):
-        _say(" ".join(str(error).split()))
-        return FAILED
-    _log.debug("the dashboard failed", exc_info=True)
-    _say(f"internal error: {type(error).__name__}: {error}; run again with --verbose and report it")
-    return FAILED
+    """Entry point of the console script."""
+    sys.exit(console.run(app, "txm-monitor"))
 
 
 if __name__ == "__main__":

@@ -139,12 +139,16 @@ class Journal:
         row = self._db.execute("SELECT revision, toml FROM settings ORDER BY revision DESC LIMIT 1").fetchone()
         return row or (0, "")
 
-    def rows(self, *, since: int = 0) -> Iterator[tuple[int, FrameRow]]:
-        """Yield the rows published after a sequence number, in order of arrival, with their sequence numbers."""
+    def rows(self, *, since: int = 0, limit: int | None = None) -> Iterator[tuple[int, FrameRow]]:
+        """Yield the rows published after a sequence number, with their sequence numbers.
+
+        In order of arrival; with a `limit`, the first ones in order of their sequence numbers.
+        """
         stored = {name for _, name, *_ in self._db.execute("PRAGMA table_info(frames)")}
         names = [name for name in _FRAME_COLUMNS if name in stored]   # a session of before may know fewer
-        query = f"SELECT sequence, {_quoted(names)} FROM frames WHERE sequence > ? ORDER BY arrival"  # noqa: S608
-        for sequence, *values in self._db.execute(query, (since,)):
+        order = "arrival" if limit is None else "sequence"
+        query = f"SELECT sequence, {_quoted(names)} FROM frames WHERE sequence > ? ORDER BY {order} LIMIT ?"  # noqa: S608
+        for sequence, *values in self._db.execute(query, (since, -1 if limit is None else limit)):
             fields = dict(zip(names, values, strict=True))
             yield sequence, FrameRow(**(fields | {"provisional": bool(fields["provisional"])}))
 

@@ -24,6 +24,8 @@ TOPICS: tuple[Topic, ...] = ("frame", "flow", "image", "alert", "status")
 Buffer = bytes | bytearray | memoryview
 
 LARGEST_HEADER_BYTES = 1 << 20
+LARGEST_REPLY_BYTES = 1 << 30
+"""The history of a million frames, asked for at once."""
 _DTYPES = frozenset({"|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<f4", "<f8"})
 
 
@@ -139,7 +141,7 @@ def decode_reply(data: Buffer) -> tuple[int | str | None, Any]:
 
 
 def _json_object(data: Buffer, what: str) -> dict[str, Any]:
-    if len(data) > LARGEST_HEADER_BYTES * (64 if what == "reply" else 1):
+    if len(data) > (LARGEST_REPLY_BYTES if what == "reply" else LARGEST_HEADER_BYTES):
         raise ProtocolError(f"{what} has {len(data)} bytes, more than a header can have")
     try:
         tree = msgspec.json.decode(data)

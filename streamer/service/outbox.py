@@ -164,20 +164,25 @@ class Outbox:
             self._handler(command, reply)
 
     def _history(self, command: Command) -> bytes:
-        since = command.arguments.get("since", 0)
+        since, limit = command.arguments.get("since", 0), command.arguments.get("limit")
         if not isinstance(since, int) or since < 0:
             return encode_reply(command.id, error=f"history since {since!r}: expected a sequence number from 0")
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            return encode_reply(command.id, error=f"history limit {limit!r}: expected a number of rows from 1")
         try:
             with Journal(self._folder) as journal:
-                return encode_reply(command.id, result=history(journal, since=since))
+                return encode_reply(command.id, result=history(journal, since=since, limit=limit))
         except SessionError as error:
             return encode_reply(command.id, error=str(error))
 
 
-def history(journal: Journal, *, since: int = 0) -> dict[str, Any]:
-    """Collect everything after a sequence number, as of one moment."""
+def history(journal: Journal, *, since: int = 0, limit: int | None = None) -> dict[str, Any]:
+    """Collect everything after a sequence number, as of one moment.
+
+    With a `limit`, at most so many rows, and ``more`` when there are others: ask again since the last one.
+    """
     journal.snapshot()
-    rows = list(journal.rows(since=since))
+    rows = list(journal.rows(since=since, limit=limit))
     alerts = list(journal.alerts())
     revision, _ = journal.settings()
     journal.release()
@@ -187,4 +192,5 @@ def history(journal: Journal, *, since: int = 0) -> dict[str, Any]:
         "sequence": {"frame": max((sequence for sequence, _ in rows), default=since),
                      "alert": max((sequence for sequence, _ in alerts), default=0)},
         "settings_revision": revision,
+        "more": limit is not None and len(rows) == limit,
     }

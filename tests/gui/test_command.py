@@ -66,7 +66,7 @@ def test_exit_status_and_one_line_of_reason(
 
 
 @pytest.mark.parametrize(("error", "status", "words"), [
-    (LinkError("cannot connect to 'somewhere'"), 2, "cannot connect"),
+    (LinkError("cannot connect to 'somewhere'"), 1, "cannot connect"),
     (TxmError("two\nlines"), 1, "two lines"),
     (PermissionError(13, "Permission denied", "/x.png"), 1, "Permission denied"),
     (ZeroDivisionError("oops"), 1, "internal error: ZeroDivisionError: oops"),

@@ -100,6 +100,22 @@ def test_a_plain_socket_can_ask_for_the_history(tmp_path: Path) -> None:
         assert json.loads(socket.recv())["ok"] is False
 
 
+def test_a_long_history_comes_in_pages(frames: list[Frame], tmp_path: Path) -> None:
+    with live(tmp_path, "flow.enabled=false") as running:
+        running.sender.send(frames)
+        running.collect("frame", len(frames))
+        wait_until(lambda: len(running.client.history()["frames"]) == len(frames))
+        since, indices, more = 0, [], True
+        while more:
+            page = running.client.request("history", since=since, limit=3)
+            assert len(page["frames"]) <= 3
+            since, more = page["sequence"]["frame"], page["more"]
+            indices += [(row["acquisition"], row["index"]) for row in page["frames"]]
+        assert sorted(indices) == sorted((frame.acquisition, frame.index) for frame in frames)
+        with pytest.raises(CommandError, match="limit 0"):
+            running.client.request("history", limit=0)
+
+
 def test_the_heartbeat_comes_at_least_once_a_second_and_tells_all(tmp_path: Path) -> None:
     with live(tmp_path) as running:
         beats = running.collect("status", 3, timeout_s=5.0)

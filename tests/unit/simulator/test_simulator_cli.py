@@ -165,7 +165,10 @@ def test_speed_without_times_says_so(run: Command, real_data: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_cleanly(number: int) -> None:
     with started("run", "still", *TINY, "--bind", "tcp://127.0.0.1:0", "--pattern", "push", "--wait", "0") as (
-            process, _):
+            process, endpoint), zmq.Context() as context, context.socket(zmq.PULL) as receiver:
+        receiver.set_hwm(1)
+        receiver.connect(endpoint)
+        receiver.recv_multipart()   # it is sending
         process.send_signal(number)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 0

@@ -1,6 +1,6 @@
 """Sub-pixel shift of many small tiles by inverse-compositional Lucas-Kanade, and their robust mean.
 
-Every tile has its own gain and offset, so that illumination and thickness may change; the tiles are
+Every tile has its own gain, offset and slope of the light, so that illumination may change; the tiles are
 combined with weights from their structure and their residual, and the scatter of the tiles about the
 common shift gives the error of that shift (sandwich covariance).
 
@@ -21,8 +21,6 @@ from streamer.records import FloatArray
 
 TILES_ON_SHORT_SIDE = 10
 SMALLEST_TILE_PX = 24
-NEED_VALID = 0.9
-"""A tile with less usable area than this does not take part."""
 LARGEST_STEP_PX = 3.0
 """A tile that wants to move further than this in one step has lost its structure."""
 
@@ -38,14 +36,13 @@ Doubles = NDArray[np.float64]
 class Level:
     """What the tiles of one reference need at one resolution."""
 
-    jacobian: FloatArray
-    """(T, 4, P): derivative along y and x, structure and one, per pixel of a tile."""
+    rows: FloatArray
+    """(T, 4, P) per pixel of a tile: derivative along y and x, freed from all that a change of gain, offset or
+    illumination slope could explain; structure about its mean; one."""
     at_reference: Doubles
-    """(T, 4): the same products with the reference itself."""
+    """(T, 4): the products of the rows with the reference itself."""
     inverse: Doubles
-    """(T, 4, 4) inverse of the normal matrix, corrected for noise in the derivatives."""
-    spread: Doubles
-    """(T, 2, 2) covariance of the shift for residuals of unit variance, gain and offset free; inf = no structure."""
+    """(T, 2, 2) inverse information on the shift, corrected for the noise in the derivatives; inf = no structure."""
     energy: Doubles
     """(T,) sum of squares of the smoothed reference in the tile, about its mean."""
     grid: tuple[int, int]
@@ -93,7 +90,7 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sig
     contrast : (M, N) float32
         Reference about 0, already binned to this level.
     usable : (M, N) bool or None
-        Pixels that may be used.
+        Pixels that may be used; tiles that hold others do not take part.
     sigma_px : float
         Smoothing before the comparison.
     """
@@ -106,22 +103,44 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sig
     smooth, slope = _kernels(sigma_px, 0.0)
     parts = [cv2.sepFilter2D(contrast, cv2.CV_32F, kernel_x, kernel_y)
              for kernel_x, kernel_y in ((smooth, slope), (slope, smooth), (smooth, smooth))]
-    count = grid[0] * grid[1]
-    jacobian = np.empty((count, 4, side * side), np.float32)
+    tiles = np.empty((grid[0] * grid[1], 4, side * side), np.float32)
     for place, part in enumerate(parts):
-        jacobian[:, place] = _gather(part, origin, grid, side)
-    base = jacobian[:, 2].copy()
-    jacobian[:, 3] = 1.0 if usable is None else _gather(usable.astype(np.float32), origin, grid, side)
-    valid = jacobian[:, 3].sum(axis=1, dtype=np.float64)
-    jacobian[:, 2] -= ((base * jacobian[:, 3]).sum(axis=1) / np.maximum(valid, 1.0))[:, None]
-    if usable is not None:
-        jacobian[:, :3] *= jacobian[:, 3:]
-    normal = np.matmul(jacobian, jacobian.transpose(0, 2, 1)).astype(np.float64)
+        tiles[:, place] = _gather(part, origin, grid, side)
+    tiles[:, 3] = 1.0
+    base = tiles[:, 2].copy()
+    tiles[:, 2] -= base.mean(axis=1, keepdims=True)
+    energy = np.einsum("tp,tp->t", tiles[:, 2], tiles[:, 2]).astype(np.float64)
+    _free_from_light(tiles)
     noise = _tile_noise(contrast, origin, grid, side)
-    bias = valid * noise * float(np.square(smooth).sum() * np.square(slope).sum())
-    inverse, spread = _invert(normal, bias, valid >= NEED_VALID * side * side)
-    return Level(jacobian, np.matmul(jacobian, base[:, :, None])[:, :, 0].astype(np.float64), inverse, spread,
-                 normal[:, 2, 2].copy(), grid, side, origin, (rows, columns), sigma_px, noise)
+    bias = side * side * noise * float(np.square(smooth).sum() * np.square(slope).sum())
+    whole = np.ones(len(tiles), np.bool_) if usable is None else _all_usable(usable, origin, grid, side)
+    inverse = _invert(np.matmul(tiles[:, :2], tiles[:, :2].transpose(0, 2, 1)).astype(np.float64), bias, whole)
+    at_reference = np.matmul(tiles, base[:, :, None])[:, :, 0].astype(np.float64)
+    return Level(tiles, at_reference, inverse, energy, grid, side, origin, (rows, columns), sigma_px, noise)
+
+
+def _free_from_light(tiles: FloatArray) -> None:
+    """Project gain, offset and slope of the light out of the derivatives, in place."""
+    side = math.isqrt(tiles.shape[2])
+    ramp = (np.arange(side, dtype=np.float32) - (side - 1) / 2) / side
+    ones = np.ones(side, np.float32)
+    basis = np.stack([np.outer(ones, ones), np.outer(ramp, ones), np.outer(ones, ramp)]).reshape(3, -1)
+    basis /= np.linalg.norm(basis, axis=1, keepdims=True)
+    count = len(tiles)
+    plane = (tiles[:, :3] @ basis.T.copy()).reshape(count, 3, 3)   # of the derivatives and of the structure
+    structure = tiles[:, 2]
+    power = np.einsum("tp,tp->t", structure, structure) - np.einsum("tk,tk->t", plane[:, 2], plane[:, 2])
+    along = np.matmul(tiles[:, :2], structure[:, :, None])[:, :, 0] - np.einsum("tdk,tk->td", plane[:, :2], plane[:, 2])
+    share = along / np.maximum(power, 1e-20)[:, None]
+    slope = plane[:, :2] - share[:, :, None] * plane[:, 2:]
+    for axis in (0, 1):
+        tiles[:, axis] -= share[:, axis, None] * structure
+        tiles[:, axis] -= slope[:, axis] @ basis
+
+
+def _all_usable(usable: NDArray[np.bool_], origin: tuple[int, int], grid: tuple[int, int],
+                side: int) -> NDArray[np.bool_]:
+    return np.asarray(_gather(usable.astype(np.float32), origin, grid, side).min(axis=1) > 0.0)
 
 
 def match_tiles(level: Level, contrast: FloatArray, shift: tuple[float, float],
@@ -160,34 +179,34 @@ def match_tiles(level: Level, contrast: FloatArray, shift: tuple[float, float],
     values = _gather(smooth, (radius, radius), grid, level.side)
     part = (slice(first_y, last_y), slice(first_x, last_x))
     index = np.arange(level.grid[0] * level.grid[1]).reshape(level.grid)[part].ravel()
-    keep = np.isfinite(level.spread[index, 0, 0])
+    keep = np.isfinite(level.inverse[index, 0, 0])
     if usable is not None:
-        area = usable[top:top + grid[0] * level.side, left:left + grid[1] * level.side]
-        keep &= _gather(area.astype(np.float32), (0, 0), grid, level.side).mean(axis=1) >= NEED_VALID
+        keep &= _all_usable(usable, (top, left), grid, level.side)
     if not keep.any():
         return None
-    jacobian = level.jacobian.reshape(*level.grid, 4, -1)[part]   # a view: copying it would cost a millisecond
-    products = np.matmul(jacobian, values.reshape(*grid, -1, 1)).reshape(-1, 4).astype(np.float64)
+    rows = level.rows.reshape(*level.grid, 4, -1)[part]   # a view: copying it would cost a millisecond
+    products = np.matmul(rows, values.reshape(*grid, -1, 1)).reshape(-1, 4).astype(np.float64)
     squares = np.einsum("tp,tp->t", values, values)
     return _solve(level, products[keep], squares[keep], index[keep], shift)
 
 
 def _solve(level: Level, products: Doubles, squares: FloatArray, index: NDArray[np.int64],
            shift: tuple[float, float]) -> Tiles:
-    """Shift and predicted covariance of each tile, from its products with the jacobian and its sum of squares."""
+    """Shift and predicted covariance of each tile, from its products with the rows and its sum of squares."""
     misfit = products - level.at_reference[index]
-    step = np.einsum("tij,tj->ti", level.inverse[index], misfit)
+    step = np.einsum("tij,tj->ti", level.inverse[index], misfit[:, :2])
     pixels, area = level.side**2, 4.0 * math.pi * level.sigma_px**2
     # |I - R|^2 = I.I - 2 I.R + R.R with R = structure + mean; everything about the tile means
     energy = squares - products[:, 3] ** 2 / pixels
     difference = energy - 2.0 * products[:, 2] + level.energy[index]
-    left = difference - np.einsum("ti,ti->t", step[:, :3], misfit[:, :3])
+    left = (difference - np.einsum("ti,ti->t", step, misfit[:, :2])
+            - misfit[:, 2] ** 2 / np.maximum(level.energy[index], 1e-20))
     # the step is not the least-squares one (noise correction), so the residual has no floor of its own
     smoothed = level.noise[index] / area
     left = np.maximum(left, pixels * np.maximum(smoothed, 1e-9))
-    covariance = level.spread[index] * (left / pixels * area)[:, None, None]
+    covariance = level.inverse[index] * (left / pixels * area)[:, None, None]
     row, column = np.divmod(index, level.grid[1])
-    return Tiles(np.asarray(shift) - step[:, :2], covariance, np.abs(step[:, :2]).max(axis=1) > LARGEST_STEP_PX,
+    return Tiles(np.asarray(shift) - step, covariance, np.abs(step).max(axis=1) > LARGEST_STEP_PX,
                  row // BLOCK_TILES * level.grid[1] + column // BLOCK_TILES)
 
 
@@ -260,8 +279,8 @@ def _tile_noise(contrast: FloatArray, origin: tuple[int, int], grid: tuple[int, 
     median in place of the mean so that edges do not count.
     """
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-    values = _gather(np.abs(cv2.filter2D(contrast, cv2.CV_32F, kernel)), origin, grid, side)[:, ::3]
-    return np.asarray((np.median(values, axis=1) / 0.6745) ** 2 / 36.0, np.float64)
+    values = _gather(cv2.filter2D(contrast, cv2.CV_32F, kernel), origin, grid, side)[:, ::7]
+    return np.asarray((np.median(np.abs(values), axis=1) / 0.6745) ** 2 / 36.0, np.float64)
 
 
 def _radius(sigma_px: float) -> int:
@@ -294,24 +313,15 @@ def _gather(image: FloatArray, origin: tuple[int, int], grid: tuple[int, int], s
     return np.ascontiguousarray(tiles).reshape(grid[0] * grid[1], side * side)
 
 
-def _invert(normal: Doubles, noise: Doubles, usable: NDArray[np.bool_]) -> tuple[Doubles, Doubles]:
-    """Return inverse normal matrices (0 where a tile has no structure) and covariances of the shift (inf there)."""
-    corrected = normal.copy()
-    corrected[:, 0, 0] -= noise
-    corrected[:, 1, 1] -= noise
-    count = normal.shape[0]
-    inverse, spread = np.zeros((count, 4, 4)), np.full((count, 2, 2), np.inf)
-    structured = usable & (corrected[:, 2, 2] > 1e-9 * corrected[:, 3, 3])   # else there is nothing to scale
-    block = corrected[structured]
-    cross = block[:, :2, 2:]
-    shape = block[:, :2, :2] - cross @ np.linalg.solve(block[:, 2:, 2:], cross.transpose(0, 2, 1))
-    trace = shape[:, 0, 0] + shape[:, 1, 1]
-    determinant = shape[:, 0, 0] * shape[:, 1, 1] - shape[:, 0, 1] ** 2
-    fit = (trace > 0.05 * noise[structured]) & (determinant > 1e-4 * trace**2)
-    place = np.flatnonzero(structured)[fit]
-    inverse[place] = np.linalg.inv(block[fit])
-    spread[place] = _invert_pairs(shape[fit])
-    return inverse, spread
+def _invert(information: Doubles, noise: Doubles, usable: NDArray[np.bool_]) -> Doubles:
+    """Invert (T, 2, 2) information after taking out what noise adds to it; inf where little or nothing is left."""
+    information = information - noise[:, None, None] * np.eye(2)
+    trace = information[:, 0, 0] + information[:, 1, 1]
+    determinant = information[:, 0, 0] * information[:, 1, 1] - information[:, 0, 1] ** 2
+    fit = usable & (trace > np.maximum(0.05 * noise, 1e-12)) & (determinant > 1e-4 * trace**2)
+    inverse = np.full_like(information, np.inf)
+    inverse[fit] = _invert_pairs(information[fit])
+    return inverse
 
 
 def _weighted_median(values: Doubles, weights: Doubles) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,6 +13,8 @@ from streamer.errors import TxmError
 from streamer.pipeline import Key
 from streamer.records import FlowResult
 from streamer.tracking.deformation import FlowTask, solve
+
+_NICE = 10
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +73,8 @@ class FlowLane:
         self._thread.join()
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError):   # every frame must be scored in time; the flow may skip
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._slot is not None or self._closed)

@@ -90,7 +90,7 @@ class CalibrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     ] = 0.2
     saturated_fraction: Annotated[
         float, _meta("A frame with a larger share of saturated pixels is bad.", low=0.0001, high=1.0, live=True)
-    ] = 0.05
+    ] = 0.25
 
 
 class BlurSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

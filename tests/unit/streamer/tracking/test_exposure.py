@@ -41,7 +41,7 @@ def bad_frames(rng: np.random.Generator, scene: Scene) -> dict[str, np.ndarray]:
         "beam dump": scene.frame(rng, photons=10),
         "no light": np.zeros(scene.shape, np.uint16) - rng.integers(0, 2, scene.shape).astype(np.int16),
         "no structure": rng.poisson(200, scene.shape).astype(np.uint16),
-        "saturated": np.where(rng.random(scene.shape) < 0.2, 4095, bright).astype(np.uint16),
+        "saturated": np.where(rng.random(scene.shape) < 0.4, 4095, bright).astype(np.uint16),
         "constant": np.full(scene.shape, 180, np.uint16),
         "empty beam": rng.poisson(200 * (1 + 0.01 * np.cos(np.mgrid[:260, :280][1] / 9))
                                   * (1 + 0.005 * np.cos(np.mgrid[:260, :280][0] / 7))).astype(np.uint16),

@@ -40,6 +40,7 @@ class Calibration:
         self._darks = 0
         self._open_beam = 0.0   # mean of the newest flat, counts, dark included
         self._version = 0
+        self._hot: BoolArray | None = None   # of the mean dark; None when it has to be found anew
         self._correction: Correction | None = None
 
     @property
@@ -69,7 +70,7 @@ class Calibration:
         if known is not None and known.shape != frame.pixels.shape:
             problem = (f"{frame.kind} has shape {frame.pixels.shape}, the calibration had {known.shape}: "
                        "earlier flats and darks are given up")
-            self._flat = self._dark = None
+            self._flat = self._dark = self._hot = None
             self._flats = self._darks = 0
         pixels = np.nan_to_num(frame.pixels.astype(np.float32), copy=False, posinf=0.0, neginf=0.0)
         if frame.kind == "flat":
@@ -77,6 +78,7 @@ class Calibration:
             self._open_beam = seen.mean
         else:
             self._darks, self._dark = _fold(self._darks, self._dark, pixels, self._settings.darks)
+            self._hot = None
         self._version += 1
         self._correction = None
         return problem
@@ -100,7 +102,7 @@ class Calibration:
         self._flat, self._dark = state["flat"], state["dark"]
         self._flats, self._darks = int(state["flats"]), int(state["darks"])
         self._open_beam, self._version = float(state["open_beam"]), int(state["version"])
-        self._correction = None
+        self._hot = self._correction = None
 
     def _refusal(self, frame: Frame, mean: float, saturated: float, finite: float) -> str:
         if finite < 0.99:
@@ -118,7 +120,9 @@ class Calibration:
         return ""
 
     def _make(self) -> Correction:
-        bad = None if self._dark is None else _hot(self._dark)
+        if self._hot is None and self._dark is not None:   # darks come rarely, a flat may come with every frame
+            self._hot = _hot(self._dark)
+        bad = self._hot
         if self._flat is None:
             return Correction(dark=self._dark, bad=_or_none(bad), darks=self._darks)
         light = self._flat if self._dark is None else self._flat - self._dark
@@ -126,7 +130,8 @@ class Calibration:
         with np.errstate(divide="ignore", invalid="ignore"):
             response = light / smooth
         broken = ~(np.abs(response - 1) < _DEAD_SHARE)
-        weight = np.clip(smooth / max(float(np.percentile(smooth[::2, ::2], _BRIGHTEST)), 1e-30), 0.0, 1.0)
+        brightest = max(float(np.percentile(smooth[::4, ::4], _BRIGHTEST)), 1e-30)
+        weight = np.minimum(smooth * np.float32(1 / brightest), np.float32(1))
         weight[weight < UNLIT] = 0.0
         lit = weight > 0
         broken &= lit
@@ -135,7 +140,7 @@ class Calibration:
         now = (self._open_beam - dark_mean) / max(float(light.mean()), 1e-30)
         gain = np.zeros_like(light)
         np.divide(1.0, light * np.float32(now), out=gain, where=lit & ~broken)
-        return Correction(dark=self._dark, gain=gain, weight=weight.astype(np.float32), bad=_or_none(bad),
+        return Correction(dark=self._dark, gain=gain, weight=weight, bad=_or_none(bad),
                           flats=self._flats, darks=self._darks)
 
 

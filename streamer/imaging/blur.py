@@ -35,9 +35,11 @@ _LOOSE_GAIN = 5.0        # the same for the logarithm of the gain
 _FLOOR_ERROR = 0.015     # relative error of a noise floor
 _LARGEST_STEP = 12.0     # px^2 per iteration
 _ITERATIONS = 14
+_HALVINGS = 5            # of a step that leads astray
+_SLACK = 10.0             # in -2 ln likelihood, which the estimating equation does not minimise exactly
 _GAIN_ONLY = np.array([1.0, 0.0, 0.0, 0.0, 1.0])
 _MISFIT = 2.5            # reduced chi-square from which other starts are tried
-_WIDE_STARTS = (0.5, 2.0, 8.0)   # px^2
+_WIDE_STARTS = (0.0, 0.5, 2.0, 8.0)   # px^2
 _TAIL = 0.1              # what may be left of fine structure that the model has blurred away
 _USUAL_BINS = 24         # bins that the expectation counts for beside what is found
 _SAME = 0.55             # relative change of the power of single modes up to which two frames show the same place
@@ -48,6 +50,11 @@ _K = 4 * np.pi**2
 _FAMILY_SCORE = 8.0      # from here on the shape of the point-spread function matters to its length
 _LONG_STARTS = (0.8, 1.0, 1.5, 2.2)
 _ANGLES = np.linspace(0.0, np.pi, 12, endpoint=False)
+_CLEAR = 4.0             # standard deviations of noise from which a ring of the baseline is taken as it is
+_SLOPE_RINGS = 5         # rings that give the slope of the noisy ones
+_USUAL_SLOPE = -3.0      # of the logarithm of power against that of frequency
+_SLOPES = (-8.0, -1.0)
+_RADIUS = np.sqrt(bin_frequencies(1)[:, 0, 0, 0] + bin_frequencies(1)[:, 0, 0, 2])
 _ISOTROPIC = np.array([[1.0, 0.0, 0.0], [0.0, 0.25, 0.0], [0.0, 0.0, 1.0]])
 
 Vector = NDArray[np.float64]
@@ -134,14 +141,17 @@ def estimate_blur(power: PolarPower, baseline: Baseline) -> BlurEstimate:
     """
     fit = _Fit(power, baseline)
     best = fit.solve(_gaussian, np.zeros(5))
-    if best.chi2 > _MISFIT:   # strong blur is out of reach of a start at none
+    slack = _SLACK
+    if best.chi2 > _MISFIT:   # strong blur is out of reach of careful steps from none
+        slack = np.inf
         for variance in _WIDE_STARTS:
-            best = min(best, fit.solve(_gaussian, np.array([0.0, variance, 0.0, variance, 0.0])), key=_badness)
+            start = np.array([0.0, variance, 0.0, variance, 0.0])
+            best = min(best, fit.solve(_gaussian, start, slack=slack), key=_badness)
     estimate = _describe(best)
     if estimate.score < _FAMILY_SCORE:
         return estimate
     start = min((_scaled(best.theta, factor) for factor in _LONG_STARTS), key=partial(fit.badness, _uniform))
-    other = fit.solve(_uniform, start)
+    other = fit.solve(_uniform, start, slack=slack)
     return _describe(other) if other.badness < best.badness else estimate
 
 
@@ -201,7 +211,7 @@ class _Fit:
     def __init__(self, power: PolarPower, baseline: Baseline) -> None:
         self.used = power.counts.ravel() >= 2
         self.ring = np.repeat(np.arange(RINGS), SECTORS)[self.used]
-        smooth = _smooth_reference(baseline.power, power.counts)
+        smooth = _smooth_reference(baseline, power.counts)
         unit = max(float(smooth.max()), 1e-30)
         self.p = power.power.ravel()[self.used].astype(np.float64) / unit
         self.r = baseline.power.ravel()[self.used].astype(np.float64) / unit
@@ -213,19 +223,28 @@ class _Fit:
         self.noise = float(np.hypot(self.phi, self.phi_r / np.sqrt(self.frames)))
         self.prior = np.diag([_LOOSE_GAIN**-2, *3 * [_LOOSE_VARIANCE**-2], _FLOOR_ERROR**-2])
 
-    def solve(self, family: Family, theta: Vector) -> _Solution:
+    def solve(self, family: Family, theta: Vector, *, slack: float = _SLACK) -> _Solution:
+        """Solve the estimating equation by Gauss-Newton steps that must not make the fit clearly worse."""
+        model = self._model(family, theta)
+        badness = self._badness(model, theta)
         for _ in range(_ITERATIONS):
-            model = self._model(family, theta)
             slope = model.instruments.T @ model.derivatives
             values, vectors = np.linalg.eigh(0.5 * (slope + slope.T) + self.prior)
             values = np.maximum(np.abs(values), _LOOSE_VARIANCE**-2)
             step = vectors @ ((vectors.T @ (model.instruments.T @ model.residual - self.prior @ theta)) / values)
             step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step[1:4]).max()), 1e-12),
                         2.0 / max(abs(float(step[0])), 1e-12))
-            theta = theta + step
+            for _ in range(_HALVINGS):
+                trial = self._model(family, theta + step)
+                worse = self._badness(trial, theta + step)
+                if worse < badness + slack:
+                    break
+                step = 0.5 * step
+            else:
+                break
+            theta, model, badness = theta + step, trial, worse
             if np.abs(step).max() < 1e-3:
                 break
-        model = self._model(family, theta)
         chi2 = float(np.sum(model.residual**2 / model.variance)) / max(len(model.residual) - 4, 1)
         sharp = self._model(family, theta * _GAIN_ONLY)
         return _Solution(theta, self._errors(model) * max(chi2, 1.0), self._errors(sharp) * max(chi2, 1.0), chi2,
@@ -250,7 +269,8 @@ class _Fit:
         Every ring is scaled to fit: defocus changes rings as a whole, another place changes every bin.
         """
         weight = 1 / model.variance
-        scale = self._by_ring(weight * self.p * model.fitted) / np.maximum(self._by_ring(weight * model.fitted**2), 1e-30)
+        unscaled = np.maximum(self._by_ring(weight * model.fitted**2), 1e-30)
+        scale = self._by_ring(weight * self.p * model.fitted) / unscaled
         own = self.spread * model.expected**2
         share = SECTORS / (SECTORS - 1)
         excess = share * (self.p - scale[self.ring] * model.fitted) ** 2 - (model.variance - _TEXTURE**2 * own)
@@ -293,15 +313,25 @@ class _Model(NamedTuple):
     """(n, 5) of the model itself."""
 
 
-def _smooth_reference(power: FloatArray, counts: FloatArray) -> Vector:
-    """(24,) azimuthal mean, smoothed over three rings and made monotone: free of the noise of single bins."""
-    total = counts.sum(1)
-    rings = np.where(total > 0, (power * counts).sum(1) / np.maximum(total, 1), 0.0).astype(np.float64)
-    padded = np.concatenate([rings[:1], rings, rings[-1:]])
-    rings = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
-    falling = 0.5 * (np.minimum.accumulate(rings) + np.maximum.accumulate(rings[::-1])[::-1])
-    smooth: Vector = np.maximum(falling, 1e-6 * max(float(np.abs(falling).max()), 1e-30))
-    return smooth
+def _smooth_reference(baseline: Baseline, counts: FloatArray) -> Vector:
+    """(24,) azimuthal mean of the baseline, monotone and free of its noise.
+
+    Rings that noise reaches follow the slope of those above it: were they taken as they are, their noise would
+    go into the instruments as well as into the baseline, and look like blur.
+    """
+    total = np.maximum(counts.sum(1), 1).astype(np.float64)
+    rings = (baseline.power * counts).sum(1) / total
+    falling: Vector = 0.5 * (np.minimum.accumulate(rings) + np.maximum.accumulate(rings[::-1])[::-1])
+    noise = baseline.floor * np.hypot(np.sqrt(_WINDOW_LOSS / (total * baseline.frames)), _FLOOR_ERROR)
+    clear = int(np.argmin(np.append(falling > _CLEAR * noise, False)))   # rings before the first noisy one
+    if clear == 0:
+        falling[:] = max(float(falling.max()), 1e-30) * (_RADIUS / _RADIUS[0]) ** _USUAL_SLOPE
+    elif clear < RINGS:
+        last = slice(max(clear - _SLOPE_RINGS, 0), clear)
+        x, y = np.log(_RADIUS[last]), np.log(falling[last])
+        slope = np.polyfit(x, y, 1)[0] if clear >= _SLOPE_RINGS else _USUAL_SLOPE
+        falling[clear:] = np.exp(y.mean()) * (_RADIUS[clear:] / np.exp(x.mean())) ** np.clip(slope, *_SLOPES)
+    return falling
 
 
 def _describe(solution: _Solution) -> BlurEstimate:

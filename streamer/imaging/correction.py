@@ -22,6 +22,7 @@ _LINE_SIGMA = 8.0            # a line this far off its neighbours, in units of t
 _LINE_SHARE = 0.03           # ...and of the mean brightness
 _WHOLE = 0.97                # ...in this share of its pixels is no structure
 _MOST_LINES = 0.02           # of all lines; when more are off, it is the specimen
+_MOST_SATURATED = 0.1         # of the pixels; frames with more are left as they are, and judged bad
 _FEWEST_LEVELS = 16          # integer frames with fewer grey levels show no plateau
 _ALONE = 2.0                  # an outlier is this far beyond its neighbours, in units of their own range
 _WINDOW = 5                   # px, neighbourhood that tells noise and structure from single outliers
@@ -53,7 +54,7 @@ class Level(NamedTuple):
     """Cheap statistics of the raw counts, for the judgement of the exposure."""
 
     mean: float
-    """Mean of the finite pixels less the mean dark, in counts."""
+    """Mean of the finite, unsaturated pixels less the mean dark, in counts."""
     minimum: float
     maximum: float
     saturated_fraction: float
@@ -70,7 +71,8 @@ def correct(pixels: AnyArray, correction: Correction = IDENTITY, *, zinger_sigma
     the larger of the noise of the whole frame and of the activity of its 5x5 neighbourhood without itself:
     lines, edges and corners have active neighbours and stay as they are. So do smooth peaks without noise,
     which are not far beyond their neighbours. Rows and columns that are off over their whole length are
-    replaced by their neighbours: no specimen has a line of one pixel from border to border.
+    replaced by their neighbours: no specimen has a line of one pixel from border to border. Patches of
+    saturated integer pixels are filled from around them: their edges would outshine the specimen.
 
     Parameters
     ----------
@@ -100,15 +102,10 @@ def correct(pixels: AnyArray, correction: Correction = IDENTITY, *, zinger_sigma
     if correction.gain is not None:
         np.multiply(image, correction.gain, out=image)
     bad = correction.bad
-    if pixels.dtype.kind == "f":
-        finite = np.isfinite(image)
-        lost = image.size - int(np.count_nonzero(finite))
-        if lost > NON_FINITE_SHARE * image.size:
-            raise FrameError(f"frame has {100 * lost / image.size:.1f} % NaN or infinite pixels; expected at most "
-                             f"{100 * NON_FINITE_SHARE:g} %: check the sender")
-        if lost:
-            bad = ~finite if bad is None else ~finite | bad
-            image[~finite] = 0.0
+    lost = _lost(pixels, image)
+    if lost is not None:
+        image[lost] = 0.0
+        bad = lost if bad is None else lost | bad
     if correction.weight is not None:
         unlit = np.flatnonzero(correction.weight <= 0.0)
         if unlit.size:
@@ -147,21 +144,44 @@ def level(pixels: AnyArray, correction: Correction = IDENTITY) -> Level:
     if not values.size:
         return Level(0.0, 0.0, 0.0, 0.0, 0.0)
     low, high = float(values.min()), float(values.max())
-    mean = float(values.mean(dtype=np.float64))
+    saturated = _plateau(values, low, high)
+    usable = values.size - saturated if saturated < values.size else values.size
+    mean = (float(values.sum(dtype=np.float64)) - high * (values.size - usable)) / usable
     if correction.dark is not None:
         mean -= float(correction.dark.mean())
-    return Level(mean, low, high, _saturated(values, low, high), values.size / pixels.size)
+    return Level(mean, low, high, saturated / values.size, values.size / pixels.size)
 
 
-def _saturated(values: AnyArray, low: float, high: float) -> float:
+def _lost(pixels: AnyArray, image: FloatArray) -> BoolArray | None:
+    """Mask pixels that say nothing: not finite, or saturated; None when there are none."""
+    if pixels.dtype.kind == "f":
+        finite = np.isfinite(image)
+        count = image.size - int(np.count_nonzero(finite))
+        if count > NON_FINITE_SHARE * image.size:
+            raise FrameError(f"frame has {100 * count / image.size:.1f} % NaN or infinite pixels; expected at most "
+                             f"{100 * NON_FINITE_SHARE:g} %: check the sender")
+        if count:
+            return ~finite
+    elif pixels.dtype.kind in "iu":
+        high = pixels.max()
+        count = _plateau(pixels, float(pixels.min()), float(high))
+        if 0 < count <= _MOST_SATURATED * pixels.size:
+            saturated: BoolArray = pixels == high
+            return saturated
+    return None
+
+
+def _plateau(values: AnyArray, low: float, high: float) -> int:
+    """Count the pixels at the top when they are saturated, else return 0."""
     whole = values.dtype.kind in "iu"
+    at_top = int(np.count_nonzero(values == values.dtype.type(high)))
     if whole and high == np.iinfo(values.dtype).max:
-        return int(np.count_nonzero(values == high)) / values.size
+        return at_top
     if low == high or (whole and high - low < _FEWEST_LEVELS):
-        return 0.0   # constant frames are judged as such; a few levels always look like a plateau
-    at_top = int(np.count_nonzero(values == high))
-    below = int(np.count_nonzero(values >= high - max(0.01 * (high - low), 1.0 if whole else 0.0))) - at_top
-    return at_top / values.size if at_top > max(below, 8) else 0.0
+        return 0   # constant frames are judged as such; a few levels always look like a plateau
+    step = max(0.01 * (high - low), 1.0 if whole else 0.0)
+    below = int(np.count_nonzero(values >= high - step)) - at_top
+    return at_top if at_top > max(below, 8) else 0
 
 
 def _check(pixels: AnyArray, correction: Correction) -> None:
@@ -182,16 +202,16 @@ def _mean_without(image: FloatArray, left_out: NDArray[np.intp]) -> float:
 
 
 def _fill(image: FloatArray, bad: NDArray[np.intp]) -> None:
-    """Replace pixels by the mean of the good ones around them; by the frame's mean inside large holes."""
+    """Replace pixels by the median of the good ones around them; by the frame's mean inside large holes."""
     if not bad.size:
         return
     neutral = _mean_without(image, bad)
     image.ravel()[bad] = np.nan
     near = _around(image, bad, _WINDOW)
-    usable = np.isfinite(near)
-    count = np.count_nonzero(usable, axis=1)
-    total = np.where(usable, near, 0.0).sum(1)
-    image.ravel()[bad] = np.where(count > 0, total / np.maximum(count, 1), neutral)
+    count = np.count_nonzero(np.isfinite(near), axis=1)
+    near.sort(axis=1)   # NaN last
+    median = near[np.arange(bad.size), np.maximum(count - 1, 0) // 2]
+    image.ravel()[bad] = np.where(count > 0, median, neutral)
 
 
 def _repair_columns(image: FloatArray) -> None:

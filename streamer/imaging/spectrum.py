@@ -68,7 +68,7 @@ class PolarBins(NamedTuple):
     noise_modes: NDArray[np.intp]
 
 
-def polar_power(image: FloatArray) -> PolarPower:
+def polar_power(image: FloatArray, weight: FloatArray | None = None) -> PolarPower:
     """Measure the power of an image in 24 rings and 12 sectors, without the white noise.
 
     The frame is cropped about its centre to sides that are products of 2, 3 and 5, freed of its mean and
@@ -79,6 +79,9 @@ def polar_power(image: FloatArray) -> PolarPower:
     ----------
     image : (M, N) float32 array
         Corrected intensity (not its logarithm: blur is linear in intensity), finite.
+    weight : (M, N) float32 array, optional
+        Expected photons, 1 = brightest (`Correction.weight`). Contrast is multiplied by it, which gives back
+        the white noise of the raw counts and lets dark corners fade out instead of ending at an edge.
 
     Returns
     -------
@@ -87,23 +90,25 @@ def polar_power(image: FloatArray) -> PolarPower:
     Raises
     ------
     FrameError
-        If a side is shorter than 32 px.
+        If a side is shorter than 32 px, or `weight` has another shape.
     """
     if image.ndim != 2 or min(image.shape) < SMALLEST_PX:
         raise FrameError(f"frame of {image.shape} px is too small for a power spectrum; "
                          f"expected at least {SMALLEST_PX} px on either side")
+    if weight is not None and weight.shape != image.shape:
+        raise FrameError(f"frame has shape {image.shape}, its weight {weight.shape}; expected the same")
     rows, columns = fast_size(image.shape[0]), fast_size(image.shape[1])
     bins = polar_bins(rows, columns)
     top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
-    crop = image[top:top + rows, left:left + columns]
-    mean = float(crop.mean(dtype=np.float64))
-    work = np.subtract(crop, mean, dtype=np.float32)
-    work *= (bins.window_y / np.float32(_brightness(crop, mean)))[:, None]
+    window = slice(top, top + rows), slice(left, left + columns)
+    work, mean, scale = _contrast(image[window], bins) if weight is None else (
+        _weighted_contrast(image[window], weight[window], bins))
+    work *= (bins.window_y / np.float32(_brightness(image[window], mean)))[:, None]
     work *= bins.window_x
     transform = scipy.fft.rfft2(work, overwrite_x=True)
     plane = np.square(transform.real)
     plane += np.square(transform.imag)
-    unit = np.float32(1.0 / bins.scale)
+    unit = np.float32(1.0 / scale)
     flat = plane.ravel()
     floor = float(np.median(flat[bins.noise_modes]) * unit) / float(np.log(2.0))
     power = np.zeros((RINGS, SECTORS), np.float32)
@@ -113,6 +118,22 @@ def polar_power(image: FloatArray) -> PolarPower:
     power[bins.counts > 0] -= np.float32(floor)
     horizontal, vertical = directional_spectra(plane)
     return PolarPower(power, bins.counts, floor, (rows, columns), horizontal * unit, vertical * unit)
+
+
+def _contrast(crop: FloatArray, bins: PolarBins) -> tuple[FloatArray, float, float]:
+    """Difference to the mean, the mean, and the scale of the power."""
+    mean = float(crop.mean(dtype=np.float64))
+    return np.subtract(crop, mean, dtype=np.float32), mean, bins.scale
+
+
+def _weighted_contrast(crop: FloatArray, weight: FloatArray, bins: PolarBins) -> tuple[FloatArray, float, float]:
+    """Return the same for unevenly lit frames; noise of variance ``v / weight`` has the power ``v``."""
+    work = np.multiply(crop, weight)
+    total = float(weight.sum(dtype=np.float64))
+    mean = float(work.sum(dtype=np.float64)) / max(total, 1e-30)
+    work -= np.multiply(weight, np.float32(mean))
+    square_y, square_x = np.square(bins.window_y), np.square(bins.window_x)
+    return work, mean, max(float(square_y @ weight @ square_x), 1e-30)
 
 
 def directional_spectra(plane: FloatArray) -> tuple[FloatArray, FloatArray]:

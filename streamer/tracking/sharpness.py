@@ -8,9 +8,9 @@ was blurred: it takes its place, and the earlier rows are judged again.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections import OrderedDict
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from streamer.imaging.blur import Baseline, BlurEstimate, baseline_of, estimate_
 from streamer.imaging.spectrum import PolarPower
 from streamer.records import Verdict
 from streamer.settings import BlurSettings
+from streamer.tracking.sharpness_state import Key, Row, SharpnessResult, ViewState, clear, lean, pack, unpack
 
-Key = tuple[str, int]
-"""(acquisition, index) of a frame."""
+__all__ = ["HISTORY", "Key", "Sharpness", "SharpnessResult"]
 
 HISTORY = 512
 """Rows of a view that may still be revised."""
@@ -34,52 +34,7 @@ _GAIN_LIMIT = 2.0         # contrast changed by more than this factor of power..
 _FOREIGN_TEXTURE = 0.8    # ...or single modes by more than this: another place
 _ODD_FRAMES = 3           # as often in a row: a new baseline
 _FAR_SHARE = 0.3          # of the frame: baseline frames that drifted further show other structure
-_VIEWS = 512              # least recently seen views are forgotten
-
-
-class SharpnessResult(NamedTuple):
-    """Verdict on one frame; the names are those of its row."""
-
-    verdict: Verdict
-    provisional: bool = False
-    blur_length_px: float | None = None
-    blur_length_sigma_px: float | None = None
-    blur_angle_deg: float | None = None
-    blur_score: float | None = None
-    blur_limit_px: float | None = None
-    problems: tuple[str, ...] = ()
-    revisions: tuple[tuple[Key, SharpnessResult], ...] = ()
-    """Earlier frames whose verdict changed or became final; their own `revisions` are empty."""
-
-
-@dataclass(slots=True)
-class _Row:
-    """A frame that may be judged again."""
-
-    key: Key
-    power: PolarPower
-    result: SharpnessResult
-    drift_px: tuple[float, float] | None = None
-
-
-@dataclass(slots=True)
-class _View:
-    """What is remembered of one view."""
-
-    members: list[_Row] = field(default_factory=list)
-    """Accepted frames that form the baseline, oldest first."""
-    accepted: int = 0
-    """Frames accepted since the baseline was opened."""
-    rows: OrderedDict[Key, _Row] = field(default_factory=OrderedDict)
-    """Frames judged since the baseline was opened."""
-    rejected: list[_Row] = field(default_factory=list)
-    """Consecutive blurred frames."""
-    candidate: _Row | None = None
-    """A frame that was sharper than the settled baseline."""
-    candidate_age: int = 0
-    gains: deque[float] = field(default_factory=lambda: deque(maxlen=31))
-    odd: list[_Row] = field(default_factory=list)
-    """Consecutive frames of other contrast or content."""
+_MOST_VIEWS = 512              # least recently seen views are forgotten
 
 
 class Sharpness:
@@ -96,7 +51,7 @@ class Sharpness:
 
     def __init__(self, settings: BlurSettings) -> None:
         self._settings = settings
-        self._views: OrderedDict[str, _View] = OrderedDict()
+        self._views: OrderedDict[str, ViewState] = OrderedDict()
 
     def configure(self, settings: BlurSettings) -> None:
         """Take new thresholds; they act from the next frame on."""
@@ -131,11 +86,11 @@ class Sharpness:
             return SharpnessResult("bad")
         if power is None:
             return SharpnessResult("undecided", problems=("no power spectrum, blur not estimated",))
-        state = self._views.setdefault(view, _View())
+        state = self._views.setdefault(view, ViewState())
         self._views.move_to_end(view)
-        while len(self._views) > _VIEWS:
+        while len(self._views) > _MOST_VIEWS:
             self._views.popitem(last=False)
-        row = _Row(key, _lean(power), SharpnessResult("undecided", provisional=True), drift_px)
+        row = Row(key, lean(power), SharpnessResult("undecided", provisional=True), drift_px)
         problems = self._forget_unlike(state, row)
         state.candidate_age += 1
         if state.candidate is not None and state.candidate_age > _CONFIRMED_WITHIN:
@@ -157,13 +112,13 @@ class Sharpness:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to go on later, as builtins and arrays."""
-        return {view: _pack(state) for view, state in self._views.items()}
+        return {view: pack(state) for view, state in self._views.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `snapshot`."""
-        self._views = OrderedDict((view, _unpack(packed)) for view, packed in state.items())
+        self._views = OrderedDict((view, unpack(packed)) for view, packed in state.items())
 
-    def _advance(self, state: _View, row: _Row, estimate: BlurEstimate, problems: list[str]) -> list[Key]:
+    def _advance(self, state: ViewState, row: Row, estimate: BlurEstimate, problems: list[str]) -> list[Key]:
         """Move the state on by one judged frame; return the keys of rows whose result changed."""
         if self._blurred(estimate):
             state.rejected.append(row)
@@ -180,7 +135,7 @@ class Sharpness:
             return []
         return self._accepted(state, row, estimate)
 
-    def _accepted(self, state: _View, row: _Row, estimate: BlurEstimate) -> list[Key]:
+    def _accepted(self, state: ViewState, row: Row, estimate: BlurEstimate) -> list[Key]:
         """Take a sharp frame into the baseline; return the keys of rows judged again because of it."""
         warming = self._warming(state)
         state.gains.append(estimate.gain)
@@ -212,30 +167,30 @@ class Sharpness:
             return swapped.chi2 < 0.5 * estimate.chi2
         return swapped.chi2 < estimate.chi2 + 1.0
 
-    def _odd(self, state: _View, estimate: BlurEstimate) -> bool:
+    def _odd(self, state: ViewState, estimate: BlurEstimate) -> bool:
         usual = float(np.median(state.gains)) if state.gains else 1.0
         ratio = estimate.gain / max(usual, 1e-12)
         return not 1 / _GAIN_LIMIT < ratio < _GAIN_LIMIT or estimate.texture > _FOREIGN_TEXTURE
 
-    def _warming(self, state: _View) -> bool:
+    def _warming(self, state: ViewState) -> bool:
         return state.accepted < min(self._settings.warm_up, self._settings.baseline)
 
-    def _remember(self, state: _View, row: _Row) -> None:
+    def _remember(self, state: ViewState, row: Row) -> None:
         state.rows[row.key] = row
         state.rows.move_to_end(row.key)
         while len(state.rows) > HISTORY:
             state.rows.popitem(last=False)
 
-    def _accept(self, state: _View, row: _Row) -> None:
+    def _accept(self, state: ViewState, row: Row) -> None:
         state.members.append(row)
         del state.members[:-self._settings.baseline]
         state.accepted += 1
 
-    def _forget_unlike(self, state: _View, row: _Row) -> list[str]:
+    def _forget_unlike(self, state: ViewState, row: Row) -> list[str]:
         """Drop baseline frames that cannot be compared with this one: other size, or other place."""
         if state.members and state.members[-1].power.shape != row.power.shape:
             old = state.members[-1].power.shape
-            _clear(state)
+            clear(state)
             return [f"frame size changed from {old} to {row.power.shape}: new blur baseline"]
         if row.drift_px is None:
             return []
@@ -245,10 +200,10 @@ class Sharpness:
         if near or not state.members:
             state.members = near
             return []
-        _clear(state)
+        clear(state)
         return ["the view moved by more than a third since the last accepted frames: new blur baseline"]
 
-    def _sharper_came(self, state: _View, row: _Row, problems: list[str]) -> list[Key]:
+    def _sharper_came(self, state: ViewState, row: Row, problems: list[str]) -> list[Key]:
         """Let a sharper frame replace the baseline: at once in warm-up, else when another confirms it."""
         state.rejected.clear()
         if not self._warming(state) and state.candidate is None:
@@ -257,6 +212,7 @@ class Sharpness:
         members = [row] if state.candidate is None else [state.candidate, row]
         baseline = baseline_of([member.power for member in members])
         problems.append("sharper than the frames before: these were blurred and are judged again")
+        state.gains.clear()
         changed = []
         alike = []
         for other in state.rows.values():
@@ -271,7 +227,6 @@ class Sharpness:
         state.accepted = len(state.members)
         state.candidate = None
         state.odd.clear()
-        state.gains.clear()
         if self._warming(state):
             for member in members:
                 member.result = member.result._replace(provisional=True)
@@ -279,7 +234,7 @@ class Sharpness:
         self._settle(state)
         return [*changed, *(member.key for member in members)]
 
-    def _settle(self, state: _View) -> list[Key]:
+    def _settle(self, state: ViewState) -> list[Key]:
         """Leave warm-up: judge every provisional row against the others, throwing blurred ones out first."""
         self._purge(state)
         if self._warming(state):
@@ -292,7 +247,7 @@ class Sharpness:
                 changed.append(row.key)
         return changed
 
-    def _audit(self, state: _View) -> list[Key]:
+    def _audit(self, state: ViewState) -> list[Key]:
         """Look once more at the first baseline when it is full: short blur shows only now."""
         changed = []
         for row in self._purge(state):
@@ -300,9 +255,9 @@ class Sharpness:
             changed.append(row.key)
         return changed
 
-    def _purge(self, state: _View) -> list[_Row]:
+    def _purge(self, state: ViewState) -> list[Row]:
         """Throw out members that are blurred against the rest, worst first."""
-        out: list[_Row] = []
+        out: list[Row] = []
         while len(state.members) > 2:
             estimates = [self._estimate_without(state, member) for member in state.members]
             worst = int(np.argmax([estimate.score for estimate in estimates]))
@@ -312,22 +267,22 @@ class Sharpness:
             state.accepted -= 1
         return out
 
-    def _estimate_without(self, state: _View, row: _Row) -> BlurEstimate:
+    def _estimate_without(self, state: ViewState, row: Row) -> BlurEstimate:
         """Compare a row with the baseline made of the other members."""
         others = [member.power for member in state.members if member is not row]
         return estimate_blur(row.power, baseline_of(others or [row.power]))
 
-    def _restart(self, state: _View, problems: list[str]) -> None:
+    def _restart(self, state: ViewState, problems: list[str]) -> None:
         """After too many rejections the focus has changed for good: begin again with the sharpest of them."""
         baseline = baseline_of([member.power for member in state.members])
         traces = [float(np.trace(estimate_blur(row.power, baseline).covariance)) for row in state.rejected]
         best = state.rejected[int(np.argmin(traces))]
         problems.append(f"{len(state.rejected)} blurred frames in a row: new blur baseline from "
                         f"frame {best.key[1]}, the sharpest of them; check the focus")
-        _clear(state)
+        clear(state)
         self._accept(state, best)
 
-    def _odd_came(self, state: _View, row: _Row, problems: list[str]) -> None:
+    def _odd_came(self, state: ViewState, row: Row, problems: list[str]) -> None:
         """Open a new baseline when the last frames differ from the old one, but not from each other."""
         others = state.odd[-_ODD_FRAMES + 1:]
         state.odd = [*others, row]
@@ -338,69 +293,7 @@ class Sharpness:
             return
         problems.append(f"contrast or place changed {len(state.odd)} frames ago: new blur baseline")
         members = list(state.odd)
-        _clear(state)
+        clear(state)
         for member in members:
             self._remember(state, member)
             self._accept(state, member)
-
-
-def _clear(state: _View) -> None:
-    """Open a new baseline; rows judged against the old one stay as they are."""
-    state.members = []
-    state.accepted = 0
-    state.rows = OrderedDict()
-    state.rejected = []
-    state.odd = []
-    state.candidate = None
-    state.gains.clear()
-
-
-def _lean(power: PolarPower) -> PolarPower:
-    """Leave out what only a screen needs."""
-    nothing = np.zeros(0, np.float32)
-    return replace(power, horizontal=nothing, vertical=nothing)
-
-
-def _pack(state: _View) -> dict[str, Any]:
-    def keys(rows: list[_Row]) -> list[list[Any]]:
-        return [list(row.key) for row in rows]
-
-    kept = {row.key: row for row in (*state.rows.values(), *state.members, *state.rejected, *state.odd,
-                                     *([state.candidate] if state.candidate else []))}
-    return {
-        "kept": [_pack_row(row) for row in kept.values()], "rows": keys(list(state.rows.values())),
-        "members": keys(state.members), "rejected": keys(state.rejected), "odd": keys(state.odd),
-        "candidate": keys([state.candidate] if state.candidate else []), "candidate_age": state.candidate_age,
-        "accepted": state.accepted, "gains": list(state.gains)}
-
-
-def _unpack(packed: dict[str, Any]) -> _View:
-    kept = {row.key: row for row in map(_unpack_row, packed["kept"])}
-
-    def rows(name: str) -> list[_Row]:
-        return [kept[str(acquisition), int(index)] for acquisition, index in packed[name]]
-
-    state = _View(members=rows("members"), accepted=int(packed["accepted"]),
-                  rows=OrderedDict((row.key, row) for row in rows("rows")), rejected=rows("rejected"),
-                  candidate=next(iter(rows("candidate")), None), candidate_age=int(packed["candidate_age"]),
-                  odd=rows("odd"))
-    state.gains.extend(packed["gains"])
-    return state
-
-
-def _pack_row(row: _Row) -> dict[str, Any]:
-    power = row.power
-    return {"key": list(row.key), "power": power.power, "counts": power.counts, "floor": power.floor,
-            "shape": list(power.shape), "result": list(row.result[:7]),
-            "drift_px": None if row.drift_px is None else list(row.drift_px)}
-
-
-def _unpack_row(packed: dict[str, Any]) -> _Row:
-    nothing = np.zeros(0, np.float32)
-    acquisition, index = packed["key"]
-    rows, columns = packed["shape"]
-    drift = packed["drift_px"]
-    power = PolarPower(packed["power"], packed["counts"], float(packed["floor"]), (int(rows), int(columns)),
-                       nothing, nothing)
-    return _Row((str(acquisition), int(index)), power, SharpnessResult(*packed["result"]),
-                None if drift is None else (float(drift[0]), float(drift[1])))

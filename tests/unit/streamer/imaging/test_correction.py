@@ -17,7 +17,7 @@ def noisy(seed: int = 0, mean: float = 200.0) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "f2", "f4", "f8", ">u2"])
 def test_every_real_dtype_keeps_its_values(dtype):
-    pixels = np.clip(noisy(1, 100), 0, 127).astype(dtype)
+    pixels = noisy(1, 60).astype(dtype)
     before = pixels.copy()
     image = correct(pixels)
     assert image.dtype == np.float32
@@ -75,7 +75,7 @@ def test_bad_pixels_take_the_value_of_their_neighbours():
     bad[10, 10] = bad[30:32, 40:42] = bad[:, 77] = bad[0, 0] = True
     pixels = np.where(bad, 60000, truth)
     image = correct(pixels, Correction(bad=bad))
-    assert np.abs(image - truth)[1:-1, 1:-1].max() < 1.0
+    assert np.abs(image - truth)[1:-1, 1:-1].max() < 3.0
     assert abs(image[0, 0] - truth[0, 0]) < 6
 
 
@@ -85,10 +85,18 @@ def test_dead_rows_and_hot_columns_are_repaired():
     pixels[40], pixels[0], pixels[:, 60:62] = 0, 60000, 4000
     image = correct(pixels)
     assert np.abs(image[40].mean() - 200) < 5
-    assert np.abs(image[:, 60:62].mean() - 200) < 5
+    assert np.abs(image[1:, 60:62].mean() - 200) < 5
     lines = np.zeros(SHAPE, bool)
     lines[40] = lines[0] = lines[:, 60:62] = True
     assert np.count_nonzero(image[~lines] != clean[~lines]) <= 2
+
+
+@pytest.mark.parametrize("top", [4095, 65535])
+def test_saturated_patches_are_filled(top):
+    pixels = noisy(15)
+    pixels[20:40, 50:70] = top
+    image = correct(pixels)
+    assert np.abs(image[20:40, 50:70] - 200).max() < 60
 
 
 def test_unlit_pixels_become_neutral():

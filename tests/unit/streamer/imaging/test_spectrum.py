@@ -66,6 +66,25 @@ def test_power_does_not_see_where_a_periodic_scene_stands(rows, columns):
     np.testing.assert_allclose(moved.sum(), polar_power(scene).power.sum(), rtol=0.05)
 
 
+def test_uneven_light_keeps_noise_white_and_leaves_no_edge():
+    y, x = np.mgrid[:SHAPE[0], :SHAPE[1]]
+    weight = np.clip((y + x - 100) / 200, 0, 1).astype(np.float32)
+    counts = np.random.default_rng(6).poisson(300 * weight)
+    image = np.divide(counts, 300 * weight, out=np.ones(SHAPE), where=weight > 0).astype(np.float32)
+    power = polar_power(image, weight)
+    assert power.floor == pytest.approx(1 / 300, rel=0.05)
+    pull = power.power * np.sqrt(power.counts / 1.33) / power.floor
+    assert abs(pull.mean()) < 0.35
+    with pytest.raises(FrameError, match="weight"):
+        polar_power(image, weight[1:])
+
+
+def test_even_light_changes_nothing():
+    image = wave(0.05, 0.08) + np.random.default_rng(7).normal(0, 0.1, SHAPE).astype(np.float32)
+    even = polar_power(image, np.ones(SHAPE, np.float32))
+    np.testing.assert_allclose(even.power, polar_power(image).power, rtol=1e-3, atol=1e-8)
+
+
 def test_residual_lines_leave_no_trace():
     image = np.random.default_rng(4).poisson(200, SHAPE).astype(np.float32)
     clean = polar_power(image)

@@ -9,7 +9,7 @@ from streamer.imaging.spectrum import PolarPower, polar_power
 from streamer.settings import BlurSettings
 from streamer.tracking.sharpness import HISTORY, Sharpness, SharpnessResult
 
-SHAPE = (400, 420)
+SHAPE = (340, 360)
 
 
 class Source:

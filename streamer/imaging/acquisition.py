@@ -149,7 +149,7 @@ def normalised_correlation(a: FloatArray, b: FloatArray) -> float:
 def rival(reference: Coarse, moving: Coarse, ranked: list[Candidate], *, min_overlap: float) -> Candidate | None:
     """Return another answer that explains the overlap as well as the first one, if there is one.
 
-    It must explain nearly as much of the frame: a single particle that fits another one does not count.
+    It must explain a similar share of the frame: a single particle that fits another one does not count.
     Two answers on the slope of one broad correlation hill are the same answer, so the correlation must
     dip half-way between them.
     """
@@ -158,8 +158,8 @@ def rival(reference: Coarse, moving: Coarse, ranked: list[Candidate], *, min_ove
         tolerance = 3.0 * math.hypot(best.spread, other.spread)
         if math.atanh(_bounded(best.correlation)) - math.atanh(_bounded(other.correlation)) > tolerance:
             continue
-        if other.evidence < RIVAL_SHARE * best.evidence:
-            break
+        if other.overlap < RIVAL_SHARE * best.overlap:
+            continue
         if math.hypot(best.dy - other.dy, best.dx - other.dx) < 3.0 * binning:
             continue
         middle = judge(reference, moving, round((best.dy + other.dy) / 2 / binning),
@@ -185,16 +185,17 @@ def binned(image: FloatArray) -> FloatArray:
 
 def _without_slow_part(small: FloatArray, trust: FloatArray | None) -> FloatArray:
     """Subtract what varies slower than a tenth of the frame (illumination) and apply the weights."""
+    if trust is None:
+        return np.asarray(small - _slow_part(small))
+    slow = _slow_part(small * trust) / np.maximum(_slow_part(trust), 1e-3)
+    return np.asarray((small - slow) * trust)
+
+
+def _slow_part(small: FloatArray) -> FloatArray:
     rows, columns = small.shape
     grid = (max(columns // 16, 2), max(rows // 16, 2))
-    size = (columns, rows)
-    if trust is None:
-        slow = cv2.resize(cv2.resize(small, grid, interpolation=cv2.INTER_AREA), size, interpolation=cv2.INTER_CUBIC)
-        return small - slow
-    sums = cv2.resize(small * trust, grid, interpolation=cv2.INTER_AREA)
-    norm = cv2.resize(trust, grid, interpolation=cv2.INTER_AREA)
-    slow = cv2.resize(sums / np.maximum(norm, 1e-3), size, interpolation=cv2.INTER_CUBIC)
-    return (small - slow) * trust
+    means = cv2.resize(small, grid, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(means, (columns, rows), interpolation=cv2.INTER_CUBIC))
 
 
 @lru_cache(maxsize=16)
@@ -217,7 +218,7 @@ def _band(padded: tuple[int, int]) -> FloatArray:
     band[0, :] *= AXIS_SHARE
     band[:, 0] *= AXIS_SHARE
     band[0, 0] = 0.0
-    return band.astype(np.float32)
+    return np.asarray(band, np.float32)
 
 
 def _independent_samples(reference: Coarse, moving: Coarse) -> float:

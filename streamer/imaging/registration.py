@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import FrameError
 from streamer.imaging import acquisition, tiles
+from streamer.imaging.rigid_fit import Fit, fit_motion
 from streamer.records import BoolArray, FloatArray
 
 SMALLEST_SIDE_PX = 64
@@ -30,6 +31,13 @@ USABLE_SHARE = 0.05
 """Pixels with less light than this share of the bright level are not used."""
 NOISY = 0.002
 """Variance of the contrast per pixel (125 photons) from which the finest detail is only noise."""
+LARGEST_ROUNDS = 5
+CLOSE_PX, CLOSE_RAD = 0.05, 1e-4
+"""The refinement ends when a step is smaller than this; its error is then far smaller."""
+RIGID_SHARE, LEAST_SCATTER_PX = 0.5, 0.03
+"""A rotation must explain this much of the scatter of the tiles, which must be worth it; else it is deformation."""
+TURN_SIGMA_RAD = 3.5e-4
+"""A rotation with a larger error (0.02 degrees) is not reported."""
 DOUBTED = 0.1
 """What is left of the quality of a match that has a rival or may be no match of the sample."""
 STILL_WITH_FLATS, STILL_WITHOUT_FLATS = 0.8, 0.9
@@ -91,6 +99,16 @@ class Registration:
     inliers: float = 0.0
     """Share of the structure that moved together."""
     reference_id: int | None = None
+
+
+class _Motion(NamedTuple):
+    """Result of the refinement, in pixels of the frame."""
+
+    dy: float
+    dx: float
+    sigma_px: float
+    rotation_deg: float | None
+    inliers: float
 
 
 def prepare_reference(image: NDArray[Any], *, id: int, weight: FloatArray | None = None) -> Reference:  # noqa: A002
@@ -186,19 +204,18 @@ def _measure(reference: Reference, frame: Prepared, ranked: list[acquisition.Can
     if quality <= 0.0:
         return _nothing(reference, "shares no structure with the reference")
     rival = acquisition.rival(reference.frame.coarse, frame.coarse, ranked, min_overlap=min_overlap)
-    measured = _refine(reference, frame, (best.dy, best.dx))
-    if measured is None:
+    motion = _refine(reference, frame, (best.dy, best.dx))
+    if motion is None:
         return _nothing(reference, "too little structure in the overlap to measure the shift")
-    (dy, dx), sigma_px, inliers = measured
     problem = ""
     if rival is not None:
         problem = f"repeating structure: ({rival.dy:.0f}, {rival.dx:.0f}) px fits as well"
-    elif _may_be_pattern(reference, frame, (dy, dx), best.correlation):
+    elif _may_be_pattern(reference, frame, (motion.dy, motion.dx), best.correlation):
         problem = "only the fixed pattern of the detector or the illumination seems to match"
     if problem:
         quality *= DOUBTED
-    return Registration(dy, dx, sigma_px, quality, best.overlap, ambiguous=rival is not None, problem=problem,
-                        inliers=inliers, reference_id=reference.id)
+    return Registration(motion.dy, motion.dx, motion.sigma_px, quality, best.overlap, motion.rotation_deg,
+                        rival is not None, problem, motion.inliers, reference.id)
 
 
 def _past_the_pattern(reference: Reference, frame: Prepared,
@@ -231,31 +248,81 @@ def _nothing(reference: Reference, problem: str) -> Registration:
     return Registration(math.nan, math.nan, None, 0.0, 0.0, problem=problem, reference_id=reference.id)
 
 
-def _refine(reference: Reference, frame: Prepared,
-            start: tuple[float, float]) -> tuple[tuple[float, float], float, float] | None:
-    """Measure the shift in frame pixels, its standard error and the share of inliers."""
+def _refine(reference: Reference, frame: Prepared, start: tuple[float, float]) -> _Motion | None:
+    """Measure shift and rotation to a fraction of a pixel."""
     working = _working_binning(frame.shape)
     shift = np.asarray(start, np.float64) / working
     half_level, full_level = reference.levels
     found = tiles.match_tiles(half_level, _half(frame.contrast), (shift[0] / 2, shift[1] / 2),
                               _half_usable(frame.usable))
-    mean = None if found is None else tiles.robust_mean(found)
-    if mean is not None:
-        shift = mean.shift * 2.0
-    for _ in range(4):
-        found = tiles.match_tiles(full_level, frame.contrast, (float(shift[0]), float(shift[1])), frame.usable)
-        mean = None if found is None else tiles.robust_mean(found)
-        if mean is None:
-            return None
-        step = float(np.abs(mean.shift - shift).max())
-        shift = mean.shift
-        if step < 0.05:
-            break
-    sigma = math.hypot(math.sqrt(max(float(np.trace(mean.covariance)) / 2.0, 0.0)), ERROR_FLOOR_PX)
+    fit = None if found is None else fit_motion(found)
+    if fit is not None:
+        shift = fit.shift * 2.0
+    settled = _settle(full_level, frame, shift)
+    if settled is None:
+        return None
+    fit, turn_rad = _with_rotation(full_level, frame, *settled)
+    sigma = math.hypot(math.sqrt(max(float(np.trace(fit.covariance)) / 2.0, 0.0)), ERROR_FLOOR_PX)
     if not frame.weighted:   # what does not move pulls all tiles the same way, which their scatter does not show
-        pull = min(PATTERN_PULL * sigma, LARGEST_PULL_PX) * math.exp(-float(shift @ shift) / PATTERN_RANGE_PX**2)
-        sigma = math.hypot(sigma, pull)
-    return (float(shift[0]) * working, float(shift[1]) * working), working * sigma, mean.inliers
+        away = float(fit.shift @ fit.shift)
+        sigma = math.hypot(sigma, min(PATTERN_PULL * sigma, LARGEST_PULL_PX) * math.exp(-away / PATTERN_RANGE_PX**2))
+    dy, dx = (float(value) * working for value in fit.shift)
+    return _Motion(dy, dx, sigma * working, None if turn_rad is None else math.degrees(turn_rad), fit.inliers)
+
+
+def _settle(level: tiles.Level, frame: Prepared, shift: NDArray[np.float64]) -> tuple[tiles.Tiles, Fit] | None:
+    """Repeat the match until it stands still."""
+    settled = None
+    for _ in range(LARGEST_ROUNDS):
+        found = tiles.match_tiles(level, frame.contrast, (float(shift[0]), float(shift[1])), frame.usable)
+        fit = None if found is None else fit_motion(found)
+        if found is None or fit is None:
+            return None
+        settled, step, shift = (found, fit), float(np.abs(fit.shift - shift).max()), fit.shift
+        if step < CLOSE_PX:
+            break
+    return settled
+
+
+def _with_rotation(level: tiles.Level, frame: Prepared, found: tiles.Tiles, fit: Fit) -> tuple[Fit, float | None]:
+    """Return the fit with the rotation taken out, if there is one, and the rotation, if it can be told."""
+    turned = fit_motion(found, turning=True)
+    if turned is None:
+        return fit, None
+    rigid = turned.scatter_px < RIGID_SHARE * fit.scatter_px and fit.scatter_px > LEAST_SCATTER_PX
+    if not (rigid and abs(turned.turn_rad) > 5.0 * turned.turn_sigma_rad):
+        return fit, turned.turn_rad if turned.turn_sigma_rad < TURN_SIGMA_RAD else None
+    shift, turn_rad, last = fit.shift, turned.turn_rad, turned
+    for _ in range(LARGEST_ROUNDS):
+        warped, usable = _turned_back(frame, shift, turn_rad, margin=8)
+        again = tiles.match_tiles(level, warped, (0.0, 0.0), usable)
+        rest = None if again is None else fit_motion(again, turning=True)
+        if rest is None:
+            return fit, None
+        cosine, sine = math.cos(turn_rad), math.sin(turn_rad)
+        shift = shift + np.array([[cosine, sine], [-sine, cosine]]) @ rest.shift
+        turn_rad += rest.turn_rad
+        last = rest
+        if float(np.abs(rest.shift).max()) < CLOSE_PX and abs(rest.turn_rad) < CLOSE_RAD:
+            break
+    return last._replace(shift=shift), turn_rad
+
+
+def _turned_back(frame: Prepared, shift: NDArray[np.float64], turn_rad: float, *,
+                 margin: int) -> tuple[FloatArray, BoolArray]:
+    """Return the frame moved and turned back onto its reference, and which pixels of that are real."""
+    rows, columns = frame.contrast.shape
+    centre_y, centre_x = (rows - 1) / 2, (columns - 1) / 2
+    cosine, sine = math.cos(turn_rad), math.sin(turn_rad)
+    matrix = np.array([[cosine, -sine, centre_x + shift[1] - cosine * centre_x + sine * centre_y],
+                       [sine, cosine, centre_y + shift[0] - sine * centre_x - cosine * centre_y]])
+    real = np.zeros((rows, columns), np.uint8)
+    inner = (slice(margin, rows - margin), slice(margin, columns - margin))
+    real[inner] = 1 if frame.usable is None else frame.usable[inner]
+    size = (columns, rows)
+    warped = cv2.warpAffine(frame.contrast, matrix, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
+    usable = cv2.warpAffine(real, matrix, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
+    return np.asarray(warped), np.asarray(usable, np.bool_)
 
 
 def _working_binning(shape: tuple[int, int]) -> int:
@@ -306,7 +373,8 @@ def _area(image: FloatArray, binning: int) -> FloatArray:
     if binning == 1:
         return image
     rows, columns = image.shape[0] // binning, image.shape[1] // binning
-    return cv2.resize(image[:rows * binning, :columns * binning], (columns, rows), interpolation=cv2.INTER_AREA)
+    crop = image[:rows * binning, :columns * binning]
+    return np.asarray(cv2.resize(crop, (columns, rows), interpolation=cv2.INTER_AREA))
 
 
 def _half_usable(usable: BoolArray | None) -> BoolArray | None:

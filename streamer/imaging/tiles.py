@@ -1,8 +1,7 @@
-"""Sub-pixel shift of many small tiles by inverse-compositional Lucas-Kanade, and their robust mean.
+"""Sub-pixel shift of many small tiles by inverse-compositional Lucas-Kanade.
 
-Every tile has its own gain, offset and slope of the light, so that illumination may change; the tiles are
-combined with weights from their structure and their residual, and the scatter of the tiles about the
-common shift gives the error of that shift (sandwich covariance).
+Every tile has its own gain, offset and slope of the light, so that illumination may change, and predicts
+its own error from its structure and its residual.
 
 S. Baker, I. Matthews, Lucas-Kanade 20 years on, IJCV 56, 221 (2004), doi:10.1023/B:VISI.0000011205.11775.fd.
 """
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from streamer.records import FloatArray
 
 TILES_ON_SHORT_SIDE = 10
-SMALLEST_TILE_PX = 24
+SMALLEST_TILE_PX = 16
 LARGEST_STEP_PX = 3.0
 """A tile that wants to move further than this in one step has lost its structure."""
 
@@ -68,19 +67,8 @@ class Tiles(NamedTuple):
     """(n,) tiles that wanted to move further than a tile can tell."""
     block: NDArray[np.int64]
     """(n,) number of the block of neighbouring tiles that each belongs to."""
-
-class Mean(NamedTuple):
-    """The common shift of the tiles."""
-
-    shift: Doubles
-    """(2,)"""
-    covariance: Doubles
-    """(2, 2) from the scatter of the tiles."""
-    inliers: float
-    """Share of the structure that moved together, to about a pixel."""
-    scatter_px: float
-    """Standard deviation between the tiles beyond what each of them predicts: deformation, rotation, pattern."""
-
+    place: Doubles
+    """(n, 2) centre of the tile relative to the centre of the reference."""
 
 def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sigma_px: float) -> Level:
     """Build the tile caches of a reference.
@@ -206,64 +194,13 @@ def _solve(level: Level, products: Doubles, squares: FloatArray, index: NDArray[
     left = np.maximum(left, pixels * np.maximum(smoothed, 1e-9))
     covariance = level.inverse[index] * (left / pixels * area)[:, None, None]
     row, column = np.divmod(index, level.grid[1])
+    place = [level.origin[axis] + (number + 0.5) * level.side - 0.5 * level.shape[axis]
+             for axis, number in enumerate((row, column))]
     return Tiles(np.asarray(shift) - step, covariance, np.abs(step).max(axis=1) > LARGEST_STEP_PX,
-                 row // BLOCK_TILES * level.grid[1] + column // BLOCK_TILES)
+                 row // BLOCK_TILES * level.grid[1] + column // BLOCK_TILES, np.stack(place, axis=1))
 
 
-def robust_mean(tiles: Tiles) -> Mean | None:
-    """Combine the tiles; None when fewer than two of them carry information.
-
-    The error of a tile is what its residual predicts, times a common factor, plus a common scatter
-    (deformation, detector pattern); both are estimated, so that a few strong tiles cannot rule the mean of
-    a deformed sample.
-    """
-    variance = 0.5 * (tiles.covariance[:, 0, 0] + tiles.covariance[:, 1, 1])
-    informed = ~tiles.lost & (variance < LARGEST_STEP_PX**2)
-    count = int(informed.sum())
-    if count < 2:
-        return None
-    shift, own, variance = tiles.shift[informed], tiles.covariance[informed], variance[informed]
-    mean = np.array([_weighted_median(shift[:, axis], 1.0 / own[:, axis, axis]) for axis in (0, 1)])
-    strong = variance <= np.median(variance)
-    weight, scatter, factor, bread = own, 0.0, np.ones(count), np.eye(2)
-    for turn in range(5):
-        deviation = shift - mean
-        if turn < 3:
-            squared = np.einsum("ti,ti->t", deviation, deviation) / CHI2_MEDIAN
-            scale = min(max(float(np.median(squared[~strong] / variance[~strong])), 1.0), 9.0) if count > 3 else 1.0
-            scatter = max(float(np.median(squared[strong] - scale * variance[strong])), 0.0)
-            weight = _invert_pairs(scale * own + scatter * np.eye(2))
-        distance = np.einsum("ti,tij,tj->t", deviation, weight, deviation)
-        factor = 1.0 / np.square(1.0 + distance / TOLERATED)
-        bread = np.einsum("t,tij->ij", factor, weight)
-        mean = np.linalg.solve(bread, np.einsum("t,tij,tj->i", factor, weight, shift))
-    # the slope of the influence: tiles that are half mistrusted hold the mean less than their weight says
-    slope = factor * (1.0 - 2.0 * distance / (TOLERATED + distance))
-    unbread = np.linalg.inv(np.einsum("t,tij->ij", slope, weight))
-    leverage = 0.5 * factor * np.einsum("ij,tji->t", unbread, weight)
-    pulled = np.einsum("tij,tj->ti", weight, shift - mean) * (factor / np.maximum(1.0 - leverage, 0.1))[:, None]
-    single = pulled.T @ pulled
-    together = _block_scatter(pulled, tiles.block[informed])
-    covariance = unbread @ (together if np.trace(together) > np.trace(single) else single) @ unbread
-    return Mean(mean, covariance, _inliers(tiles, mean), math.sqrt(scatter))
-
-
-def _block_scatter(pulled: Doubles, block: NDArray[np.int64]) -> Doubles:
-    """Scatter of the influence of whole blocks: neighbours in a deformed sample err together."""
-    names, number = np.unique(block, return_inverse=True)
-    sums = np.stack([np.bincount(number, pulled[:, axis]) for axis in (0, 1)], axis=1)
-    return np.asarray(sums.T @ sums * (names.size / max(names.size - 1, 1)))
-
-
-def _inliers(tiles: Tiles, mean: Doubles) -> float:
-    """Share of the tiles that moved with the mean to about a pixel; tiles that cannot tell count little."""
-    variance = 0.5 * (tiles.covariance[:, 0, 0] + tiles.covariance[:, 1, 1])
-    say = 1.0 / (1.0 + 4.0 * variance)
-    together = ~tiles.lost & (np.hypot(*(tiles.shift - mean).T) < 1.0 + 2.0 * np.sqrt(variance))
-    return float(say[together].sum() / say.sum())
-
-
-def _invert_pairs(matrices: Doubles) -> Doubles:
+def invert_pairs(matrices: Doubles) -> Doubles:
     """Invert (n, 2, 2) symmetric positive matrices."""
     determinant = matrices[:, 0, 0] * matrices[:, 1, 1] - matrices[:, 0, 1] ** 2
     inverse = np.empty_like(matrices)
@@ -320,11 +257,5 @@ def _invert(information: Doubles, noise: Doubles, usable: NDArray[np.bool_]) -> 
     determinant = information[:, 0, 0] * information[:, 1, 1] - information[:, 0, 1] ** 2
     fit = usable & (trace > np.maximum(0.05 * noise, 1e-12)) & (determinant > 1e-4 * trace**2)
     inverse = np.full_like(information, np.inf)
-    inverse[fit] = _invert_pairs(information[fit])
+    inverse[fit] = invert_pairs(information[fit])
     return inverse
-
-
-def _weighted_median(values: Doubles, weights: Doubles) -> float:
-    order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(total, 0.5 * total[-1])])

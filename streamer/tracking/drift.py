@@ -216,7 +216,7 @@ class Drift:
         track.rows.append(_Row(key, used.id, used.pose, result))
         candidate = _Candidate(key, image, weight, drift, registration)
         revisions += self._follow(track, candidate, used, registration, verdict)
-        return replace(result, revisions=revisions)
+        return replace(track.rows[-1].result, revisions=tuple(item for item in revisions if item[0] != key))
 
     def rebase(self, view: str, key: FrameKey | None = None) -> None:
         """Make a frame of `view` the origin of the drift from now on; None takes the newest one.
@@ -241,8 +241,7 @@ class Drift:
             kept = ", ".join(str(item.frame[1]) for item in track.graph.keys.values())
             raise CommandError(f"frame {key[1]} of view {view!r} is not kept; "
                                f"choose the newest frame or one of {kept}")
-        track.graph.move_origin(place.pose)
-        track.graph.origin = place.id
+        track.graph.rebase(place.id)
         track.origin_frame = key
         track.trend.move(-place.pose[0], -place.pose[1])
         if track.last is not None:
@@ -358,10 +357,11 @@ class Drift:
             rows.append(_Row(row.frame, row.key, key.pose, result))
             revisions.append((row.frame, result))
         track.rows = deque(rows, maxlen=ROWS)
-        if revisions and revisions[-1][0] == track.rows[-1].frame:
+        if track.rows and track.last is not None:   # the trend goes on from where the newest frame is now
             last = track.rows[-1].result
-            track.trend.move(0.0, 0.0)
-            track.last = (last.drift_y_px or 0.0, last.drift_x_px or 0.0)
+            now = (last.drift_y_px or 0.0, last.drift_x_px or 0.0)
+            track.trend.move(now[0] - track.last[0], now[1] - track.last[1])
+            track.last = now
         return tuple(revisions)
 
     def _retarget(self, track: _Track, active: int) -> None:

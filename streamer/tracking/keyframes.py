@@ -82,10 +82,14 @@ class KeyGraph:
             return found
         return [found[round(place)] for place in np.linspace(0, len(found) - 1, count)]
 
-    def move_origin(self, offset: tuple[float, float]) -> None:
-        """Subtract `offset` from all poses."""
-        self.keys = {id_: replace(key, pose=(key.pose[0] - offset[0], key.pose[1] - offset[1]))
-                     for id_, key in self.keys.items()}
+    def rebase(self, id: int) -> None:  # noqa: A002
+        """Make a key the origin: its pose becomes 0, exactly."""
+        offset = self.keys[id].pose
+        self.keys = {key.id: replace(key, pose=(key.pose[0] - offset[0], key.pose[1] - offset[1]))
+                     for key in self.keys.values()}
+        self.origin = id
+        self.keys[id] = replace(self.keys[id], pose=(0.0, 0.0), sigma_px=0.0)
+        self._solve()
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as builtins and arrays."""
@@ -132,8 +136,8 @@ class KeyGraph:
             for id_, row in place.items():
                 self.keys[id_] = replace(self.keys[id_], pose=(float(poses[row, 0]), float(poses[row, 1])),
                                          sigma_px=math.sqrt(max(covariance[row, row], 0.0)))
-            worst = max(self.edges, key=self._misfit)
-            if self._misfit(worst) <= OUTLIER_PX or not self._spare(worst):
+            worst = max(self.edges, key=self._misfit, default=None)
+            if worst is None or self._misfit(worst) <= OUTLIER_PX or not self._spare(worst):
                 return
             self.edges.remove(worst)
 
@@ -142,7 +146,7 @@ class KeyGraph:
         hair = 1e-9
         present = np.array([self.keys[id_].pose for id_ in free])
         covariance = np.linalg.inv(normal + hair * np.eye(len(free)))
-        return covariance @ (right + hair * present), covariance
+        return np.asarray(covariance @ (right + hair * present)), np.asarray(covariance, np.float64)
 
     def _misfit(self, edge: Edge) -> float:
         first, second = self.keys[edge.first].pose, self.keys[edge.second].pose
@@ -178,4 +182,4 @@ class KeyGraph:
         distance = np.hypot(*(poses[:, None, :] - poses[None, :, :]).transpose(2, 0, 1))
         np.fill_diagonal(distance, np.inf)
         order = np.argsort(distance.min(axis=1), kind="stable")
-        return next(ids[row] for row in order if ids[row] not in protected)
+        return next(ids[int(row)] for row in order if ids[int(row)] not in protected)

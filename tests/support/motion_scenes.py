@@ -7,6 +7,7 @@ locks on the detector instead of the sample is found out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ def specimen(seed: int, *, size: int = 1024, grains: int = 260, absorption: floa
     """Transmission (size, size) of overlapping spheres with pores and grain texture, periodic, band limited."""
     rng = np.random.default_rng(seed)
     thickness = np.zeros((size, size))
-    axis = np.arange(size)
     for _ in range(grains):
         radius = min(rng.lognormal(np.log(16.0), 0.55), 70.0)
         centre_y, centre_x = rng.uniform(0, size, 2)
@@ -34,7 +34,7 @@ def specimen(seed: int, *, size: int = 1024, grains: int = 260, absorption: floa
     frequency = np.hypot(fft.fftfreq(size)[:, None], fft.rfftfreq(size)[None, :]) / 0.45
     inside = np.clip(frequency, 0.0, 1.0)
     otf = 2.0 / np.pi * (np.arccos(inside) - inside * np.sqrt(1.0 - inside**2))
-    sharp = fft.rfft2(np.exp(-absorption * np.clip(thickness, 0.0, None)) * (axis[:, None] >= 0))
+    sharp = fft.rfft2(np.exp(-absorption * np.clip(thickness, 0.0, None)))
     return np.clip(fft.irfft2(sharp * otf, s=(size, size)), 0.0, None).astype(np.float32)
 
 
@@ -95,7 +95,7 @@ class Scene:
     edge: float = 1.0
     seed: int = 0
 
-    @property
+    @cached_property
     def flat(self) -> Array:
         """Expected counts without sample, (M, N)."""
         pattern = detector_pattern(self.shape, self.seed + 7, strength=self.pattern_strength)

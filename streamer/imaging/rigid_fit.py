@@ -1,0 +1,125 @@
+"""The common motion of many tiles, with an error that can be believed.
+
+The error of a tile is what its residual predicts, times a common factor, plus a common scatter (deformation,
+detector pattern). Both are estimated, so that a few strong tiles cannot rule the mean of a deformed sample.
+Tiles that do not agree lose their weight, and the scatter of the tiles about the fit, taken in blocks of
+neighbours, gives the covariance of the result (sandwich estimate).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.imaging.tiles import LARGEST_STEP_PX, Tiles, invert_pairs
+
+ROUNDS = 5
+ROUNDS_WITH_SCATTER = 3
+TOLERATED = 16.0
+"""Squared deviation, in standard deviations, from which a tile loses its weight quickly."""
+CHI2_MEDIAN = 1.386
+"""Median of the sum of two squared standard deviates."""
+ARM_PX = 100.0
+"""The rotation is fitted as the motion at this distance from the centre."""
+
+Doubles = NDArray[np.float64]
+
+
+class Fit(NamedTuple):
+    """The common motion of the tiles, in pixels of their level."""
+
+    shift: Doubles
+    """(2,) motion of the centre of the reference."""
+    covariance: Doubles
+    """(2, 2) of the shift."""
+    turn_rad: float
+    """Rotation from +x towards +y; 0 when it was not fitted."""
+    turn_sigma_rad: float
+    inliers: float
+    """Share of the structure that moved together, to about a pixel."""
+    scatter_px: float
+    """Standard deviation between the tiles beyond what each of them predicts: deformation, pattern."""
+
+
+def fit_motion(tiles: Tiles, *, turning: bool = False) -> Fit | None:
+    """Fit a shift, or a shift and a rotation, to the tiles; None when too few of them carry information."""
+    variance = 0.5 * (tiles.covariance[:, 0, 0] + tiles.covariance[:, 1, 1])
+    informed = ~tiles.lost & (variance < LARGEST_STEP_PX**2)
+    count = int(informed.sum())
+    if count < (6 if turning else 2):
+        return None
+    shift, own, variance = tiles.shift[informed], tiles.covariance[informed], variance[informed]
+    design = _design(tiles.place, turning=turning)
+    known = design[informed]
+    motion = np.zeros(design.shape[2])
+    motion[:2] = [_weighted_median(shift[:, axis], 1.0 / own[:, axis, axis]) for axis in (0, 1)]
+    strong = variance <= np.median(variance)
+    weight, scatter = own, 0.0
+    for turn in range(ROUNDS):
+        deviation = shift - known @ motion
+        if turn < ROUNDS_WITH_SCATTER:
+            scale, scatter = _spread(deviation, variance, strong)
+            weight = invert_pairs(scale * own + scatter * np.eye(2))
+        distance = np.einsum("ti,tij,tj->t", deviation, weight, deviation)
+        factor = 1.0 / np.square(1.0 + distance / TOLERATED)
+        pull = np.matmul(weight, known) * factor[:, None, None]
+        motion = np.linalg.solve(np.einsum("tik,til->kl", pull, known), np.einsum("tik,ti->k", pull, shift))
+    covariance = _covariance(shift - known @ motion, known, pull, distance, tiles.block[informed])
+    away = np.hypot(*(tiles.shift - design @ motion).T)
+    turn_rad = float(motion[2]) / ARM_PX if turning else 0.0
+    turn_sigma_rad = math.sqrt(max(float(covariance[2, 2]), 0.0)) / ARM_PX if turning else math.inf
+    return Fit(motion[:2], covariance[:2, :2], turn_rad, turn_sigma_rad, _inliers(tiles, away), math.sqrt(scatter))
+
+
+def _design(place: Doubles, *, turning: bool) -> Doubles:
+    """Motion of each tile, (n, 2, k), per unit of each parameter."""
+    design = np.zeros((len(place), 2, 3 if turning else 2))
+    design[:, 0, 0] = design[:, 1, 1] = 1.0
+    if turning:
+        design[:, 0, 2], design[:, 1, 2] = place[:, 1] / ARM_PX, -place[:, 0] / ARM_PX
+    return design
+
+
+def _spread(deviation: Doubles, variance: Doubles, strong: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the factor on the tiles' own variances and the variance common to all.
+
+    Weak tiles show the factor, strong ones what is left beside it.
+    """
+    squared = np.einsum("ti,ti->t", deviation, deviation) / CHI2_MEDIAN
+    scale = 1.0
+    if len(deviation) > 3:
+        scale = min(max(float(np.median(squared[~strong] / variance[~strong])), 1.0), 9.0)
+    return scale, max(float(np.median(squared[strong] - scale * variance[strong])), 0.0)
+
+
+def _covariance(deviation: Doubles, design: Doubles, pull: Doubles, distance: Doubles,
+                block: NDArray[np.int64]) -> Doubles:
+    """Sandwich covariance of the parameters, of single tiles or of blocks, whichever is larger."""
+    # tiles that are half mistrusted hold the fit less than their weight says: the slope of the influence
+    slope = np.maximum(1.0 - 2.0 * distance / (TOLERATED + distance), 0.05)
+    unbread = np.linalg.inv(np.einsum("t,tik,til->kl", slope, pull, design))
+    leverage = np.einsum("tik,kl,til->t", pull, unbread, design) / design.shape[2]
+    influence = np.einsum("tik,ti->tk", pull, deviation) / np.maximum(1.0 - leverage, 0.1)[:, None]
+    names, number = np.unique(block, return_inverse=True)
+    sums = np.zeros((names.size, influence.shape[1]))
+    np.add.at(sums, number, influence)
+    single = unbread @ (influence.T @ influence) @ unbread
+    together = unbread @ (sums.T @ sums) @ unbread * (names.size / max(names.size - 1, 1))
+    return np.asarray(together if np.trace(together[:2, :2]) > np.trace(single[:2, :2]) else single, np.float64)
+
+
+def _inliers(tiles: Tiles, away: Doubles) -> float:
+    """Share of the tiles that moved with the fit to about a pixel; tiles that cannot tell count little."""
+    variance = 0.5 * (tiles.covariance[:, 0, 0] + tiles.covariance[:, 1, 1])
+    say = 1.0 / (1.0 + 4.0 * variance)
+    together = ~tiles.lost & (away < 1.0 + 2.0 * np.sqrt(variance))
+    return float(say[together].sum() / say.sum())
+
+
+def _weighted_median(values: Doubles, weights: Doubles) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, 0.5 * total[-1])])

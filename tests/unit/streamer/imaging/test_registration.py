@@ -1,0 +1,263 @@
+"""Rigid registration recovers known motion, says how well, and says when it cannot."""
+
+import math
+import time
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import motion_scenes
+
+from streamer.errors import FrameError
+from streamer.imaging import registration
+from streamer.imaging.registration import prepare_reference, register
+
+SMALL = (327, 339)
+
+
+@pytest.fixture(scope="module")
+def canvas():
+    return motion_scenes.specimen(101)
+
+
+@pytest.fixture(scope="module")
+def picture(canvas):
+    return canvas[100:100 + SMALL[0], 200:200 + SMALL[1]]
+
+
+def errors(canvas, *, photons, seed, pattern=1.0, least=0.0, reach=90.0, frames=10, corrected=True, **changes):
+    """Errors (n, 2), predicted errors (n,) and problems of frames at random places."""
+    rng = np.random.default_rng(seed)
+    scene = motion_scenes.Scene(canvas, photons=photons, pattern_strength=pattern, seed=seed)
+    flat = scene.mean_flat(rng) if corrected else np.ones(scene.shape, np.float32)
+    weight = flat if corrected else None
+    reference = prepare_reference(scene.corrected((0.0, 0.0), rng, flat=flat), id=1, weight=weight)
+    missed, sigmas, found = [], [], []
+    for _ in range(frames):
+        drift = rng.uniform(least, reach, 2) * rng.choice([-1, 1], 2)
+        result = register(reference, scene.corrected(tuple(drift), rng, flat=flat, **changes), weight=weight)
+        missed.append([result.dy - drift[0], result.dx - drift[1]])
+        sigmas.append(result.sigma_px)
+        found.append(result)
+    return np.array(missed), np.array(sigmas), found
+
+
+@pytest.mark.parametrize(("name", "median_px", "p95_px", "condition"), [
+    ("500 photons", 0.015, 0.030, {"photons": 500}),
+    ("50 photons", 0.035, 0.070, {"photons": 50}),
+    ("30 % darker, gradient", 0.020, 0.035, {"photons": 500, "brightness": 0.7, "gradient": 0.2}),
+    ("pattern x 3, flats", 0.015, 0.030, {"photons": 500, "pattern": 3.0}),
+    ("pattern x 3, no flats", 0.12, 0.25, {"photons": 500, "pattern": 3.0, "corrected": False, "least": 15.0}),
+    ("8 px blur", 0.025, 0.050, {"photons": 500, "blur_px": 8.0}),
+])
+def test_errors_of_noisy_frames(canvas, name, median_px, p95_px, condition):
+    missed, _, found = errors(canvas, seed=501, **condition)
+    length = np.hypot(*missed.T)
+    assert all(not result.problem for result in found)
+    assert np.median(length) < median_px
+    assert np.percentile(length, 95) < p95_px
+
+
+def test_predicted_errors_cover_the_true_ones():
+    missed, sigmas = [], []
+    for seed in range(610, 618):
+        one, sigma, _ = errors(motion_scenes.specimen(seed), photons=100 if seed % 2 else 400, seed=seed, frames=3)
+        missed.append(one)
+        sigmas.append(sigma)
+    share = np.mean(np.abs(np.concatenate(missed)) < np.concatenate(sigmas)[:, None])
+    assert 0.55 < share < 0.88   # 48 correlated samples about 0.68
+
+
+def test_without_flats_a_small_shift_is_given_a_large_error(canvas):
+    """Near zero the pattern pulls all tiles towards it, which their scatter does not show."""
+    missed, sigmas, _ = errors(canvas, photons=300, seed=502, pattern=2.0, reach=6.0, corrected=False)
+    _, with_flats, _ = errors(canvas, photons=300, seed=502, pattern=2.0, reach=6.0)
+    assert np.median(sigmas) > 5 * np.median(with_flats)
+    assert np.mean(np.abs(missed) < 3 * sigmas[:, None]) > 0.9
+
+
+@pytest.mark.parametrize("shift", [(3, -2), (-40, 25), (0, 71), (80, -60)])
+def test_the_sign_is_that_of_roll(picture, shift):
+    reference = prepare_reference(picture, id=5)
+    result = register(reference, np.roll(picture, shift, (0, 1)))
+    assert (result.dy, result.dx) == pytest.approx(shift, abs=0.02)
+    assert result.reference_id == 5
+    assert result.quality > 0.5
+    assert not result.ambiguous
+
+
+def test_no_change_is_no_shift(picture):
+    result = register(prepare_reference(picture, id=0), picture)
+    assert (result.dy, result.dx) == pytest.approx((0.0, 0.0), abs=1e-4)
+    assert result.quality > 0.99
+    assert result.overlap == 1.0
+    assert result.problem == ""
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(-60, 60), st.floats(-60, 60), st.floats(0.1, 50_000))
+def test_any_sub_pixel_shift_and_any_brightness(dy, dx, gain):
+    canvas = motion_scenes.specimen(102, size=512, grains=80)
+    image = canvas[90:390, 90:400]
+    moved = motion_scenes.moved(canvas, dy, dx)[90:390, 90:400]
+    result = register(prepare_reference(image, id=0), (moved * np.float32(gain)))
+    assert math.hypot(result.dy - dy, result.dx - dx) < 0.02
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64, ">u2"])
+def test_every_real_type_is_taken(picture, dtype):
+    counts = (picture * 200).astype(dtype)
+    result = register(prepare_reference(counts, id=0), np.roll(counts, (5, 9), (0, 1)))
+    assert (result.dy, result.dx) == pytest.approx((5, 9), abs=0.02)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (100, 80), (128, 700), (1300, 1260)])
+def test_every_size_is_taken(shape):
+    canvas = motion_scenes.specimen(103, size=1536, grains=600)
+    image = canvas[100:100 + shape[0], 100:100 + shape[1]]
+    moved = canvas[97:97 + shape[0], 106:106 + shape[1]]
+    result = register(prepare_reference(image, id=0), moved)
+    assert (result.dy, result.dx) == pytest.approx((3, -6), abs=0.06)
+
+
+@pytest.mark.parametrize(("image", "words"), [
+    (np.zeros((100, 100, 3)), "two dimensions"),
+    (np.zeros(100), "two dimensions"),
+    (np.zeros((40, 200)), "at least 64"),
+    (np.zeros((100, 100), complex), "real numbers"),
+    (np.full((100, 100), "a"), "real numbers"),
+])
+def test_what_is_no_frame_is_refused(image, words):
+    with pytest.raises(FrameError, match=words):
+        prepare_reference(image, id=0)
+
+
+def test_shapes_that_do_not_match_are_refused(picture):
+    reference = prepare_reference(picture, id=0)
+    with pytest.raises(FrameError, match="one shape"):
+        register(reference, picture[:-1])
+    with pytest.raises(FrameError, match="weight"):
+        register(reference, picture, weight=np.ones((3, 3), np.float32))
+
+
+def blank(shape):
+    return np.zeros(shape, np.float32)
+
+
+def photons_only(shape):
+    return np.random.default_rng(1).poisson(50.0, shape).astype(np.float32)
+
+
+def other_place(shape):
+    return motion_scenes.specimen(999)[:shape[0], :shape[1]]
+
+
+def not_a_number(shape):
+    return np.full(shape, np.nan, np.float32)
+
+
+@pytest.mark.parametrize("content", [blank, photons_only, other_place, not_a_number])
+def test_frames_without_common_structure_have_low_quality_and_a_reason(picture, content):
+    image = content(SMALL)
+    for fixed, moving in ((picture, image), (image, picture)):
+        result = register(prepare_reference(fixed, id=0), moving)
+        assert result.quality < 0.15
+    result = register(prepare_reference(image, id=0), content(SMALL)[::-1])
+    assert result.quality < 0.3 or content is other_place
+
+
+def test_a_lattice_is_ambiguous():
+    y, x = np.mgrid[:SMALL[0], :SMALL[1]]
+    lattice = (1 + 0.3 * np.cos(2 * np.pi * y / 40) * np.cos(2 * np.pi * x / 40)).astype(np.float32)
+    result = register(prepare_reference(lattice, id=0), np.roll(lattice, 7, 0))
+    assert result.ambiguous
+    assert result.quality < 0.3
+    assert "fits as well" in result.problem
+
+
+def test_a_fixed_pattern_is_not_taken_for_a_sample_at_rest():
+    """Two different places before the same strong detector pattern match at zero only by the pattern."""
+    pattern = motion_scenes.detector_pattern(SMALL, 3, strength=4.0)
+    places = [motion_scenes.specimen(seed)[:SMALL[0], :SMALL[1]] * pattern for seed in (31, 32)]
+    result = register(prepare_reference(places[0], id=0), places[1])
+    assert result.quality < 0.15
+    assert result.problem
+
+
+def test_dark_parts_of_the_frame_do_not_count(canvas):
+    rng = np.random.default_rng(77)
+    scene = motion_scenes.Scene(canvas, photons=300.0, edge=0.01, seed=8)
+    flat = scene.mean_flat(rng)
+    reference = prepare_reference(scene.corrected((0.0, 0.0), rng, flat=flat), id=0, weight=flat)
+    result = register(reference, scene.corrected((33.3, -21.7), rng, flat=flat), weight=flat)
+    assert math.hypot(result.dy - 33.3, result.dx + 21.7) < 0.05
+
+
+def test_a_reference_survives_being_made_small_and_written_down(picture):
+    reference = prepare_reference(picture, id=4)
+    moved = np.roll(picture, (6, 11), (0, 1))
+    expected = register(reference, moved)
+    again = registration.reference_from_state(registration.reference_state(reference.small()))
+    result = register(again, moved)
+    assert (result.dy, result.dx) == pytest.approx((expected.dy, expected.dx), abs=1e-6)
+    assert result.reference_id == 4
+
+
+def test_the_reference_is_not_changed_by_registering(picture):
+    reference = prepare_reference(picture, id=0)
+    before = reference.frame.contrast.copy()
+    image = np.roll(picture, 3, 0)
+    copy = image.copy()
+    register(reference, image)
+    np.testing.assert_array_equal(reference.frame.contrast, before)
+    np.testing.assert_array_equal(image, copy)
+
+
+def test_a_frame_takes_little_time(canvas):
+    image = canvas[:654, :678]
+    reference = prepare_reference(image, id=0)
+    moved = np.roll(image, 5, 0)
+    best = math.inf
+    for _ in range(8):
+        start = time.thread_time()
+        register(reference, moved)
+        best = min(best, time.thread_time() - start)
+    assert best < 0.020   # 6 ms on the machine this was written on
+
+
+class TestRealRecordings:
+    def test_dic_challenge_sample_5_has_moved_by_a_tenth(self, real_data):
+        fixed, moved = (tifffile.imread(real_data / "dic_challenge" / name) for name in (
+            "Sample5 Reference.tif", "Sample5-001 X0.10 Y0.10 N2 C100 R20.tif"))
+        result = register(prepare_reference(fixed, id=0), moved)
+        assert (result.dy, result.dx) == pytest.approx((0.10, 0.10), abs=0.01)
+
+    def test_tensile_specimen_moves_up_step_by_step(self, real_data):
+        frames = tifffile.imread(real_data / "mudic_tensile" / "mudic_ut_every5_crop.tif")
+        path = 0.0
+        for fixed, moving in zip(frames[:-1], frames[1:], strict=True):
+            result = register(prepare_reference(fixed, id=0), moving)
+            assert result.quality > 0.5
+            path += result.dy
+        assert path == pytest.approx(-111, abs=12)   # the mean of the view; the centre moves 111 px
+
+    def test_places_before_one_background_are_not_registered_to_zero(self, real_data):
+        names = sorted((real_data / "nsrrc_bl01b_txm").glob("*60sm4x4*.tif"))
+        frames = [tifffile.imread(name) for name in names]
+        fooled = []
+        for first in (0, 1, 5, 10):   # those full of sample
+            reference = prepare_reference(frames[first], id=0)
+            for second, frame in enumerate(frames):
+                result = register(reference, frame)
+                if second != first and result.quality >= 0.3 and math.hypot(result.dy, result.dx) < 3.0:
+                    fooled.append((first, second))
+        assert fooled == []
+
+    def test_beads_that_move_one_by_one_are_not_called_a_good_match(self, real_data):
+        frames = [cv2.imread(str(real_data / "trackpy_brightfield" / f"bf_{index:04d}.png"), cv2.IMREAD_GRAYSCALE)
+                  for index in (0, 30, 49)]
+        reference = prepare_reference(frames[0], id=0)
+        assert all(register(reference, frame).quality < 0.3 for frame in frames[1:])

@@ -1,0 +1,92 @@
+"""The trend follows the systematic part of a drift and leaves the jitter."""
+
+import numpy as np
+import pytest
+
+from streamer.tracking.trend import Trend
+
+
+def follow(path):
+    """Trend at every frame of a path (n, 2); NaN where there is none."""
+    trend = Trend()
+    return np.array([trend.update(*point) or (np.nan, np.nan) for point in path]), trend
+
+
+def slow(frames, seed, *, jitter, span=(-187.0, 89.0)):
+    """A curved systematic path (n, 2) and the same with jitter."""
+    time = np.linspace(0, 1, frames)[:, None]
+    systematic = np.array(span) * (time + 0.15 * np.sin(3 * time))
+    return systematic, systematic + np.random.default_rng(seed).normal(0, 1, (frames, 2)) * jitter
+
+
+def test_there_is_no_trend_before_four_frames():
+    found, trend = follow(np.zeros((3, 2)))
+    assert np.isnan(found).all()
+    assert trend.jitter_px is None
+    assert trend.update(0.0, 0.0) == pytest.approx((0.0, 0.0), abs=1e-6)
+
+
+def test_a_steady_drift_without_jitter_is_all_trend():
+    path = np.arange(40)[:, None] * np.array([1.5, -0.4])
+    found, _ = follow(path)
+    np.testing.assert_allclose(found[5:], path[5:], atol=0.02)
+
+
+@pytest.mark.parametrize(("frames", "jitter", "bar"), [(56, (2.0, 2.0), 1.9), (56, (5.0, 5.0), 4.2), (600, (2.0, 5.0), 2.2)])
+def test_the_trend_is_closer_to_the_systematic_path_than_the_drift(frames, jitter, bar):
+    squares = []
+    for seed in range(300, 310):
+        systematic, path = slow(frames, seed, jitter=jitter)
+        found, _ = follow(path)
+        squares.append(np.square(found[10:] - systematic[10:]).mean())
+    assert np.sqrt(np.mean(squares)) < bar
+
+
+def test_single_wild_frames_do_not_pull_the_trend():
+    systematic, path = slow(200, 311, jitter=(1.0, 1.0))
+    path[60::25] += 40.0
+    found, _ = follow(path)
+    assert np.sqrt(np.square(found[20:] - systematic[20:]).mean()) < 1.5
+
+
+def test_a_lasting_step_is_followed_within_a_few_frames():
+    systematic, path = slow(120, 312, jitter=(1.0, 1.0))
+    path[70:, 0] += 108.0
+    found, _ = follow(path)
+    assert np.abs(found[76:, 0] - systematic[76:, 0] - 108.0).max() < 8.0
+
+
+def test_the_jitter_is_measured():
+    _, path = slow(400, 313, jitter=(2.0, 5.0))
+    _, trend = follow(path)
+    assert trend.jitter_px == pytest.approx((2.0, 5.0), rel=0.4)
+
+
+def test_the_axes_do_not_know_each_other():
+    _, path = slow(80, 314, jitter=(2.0, 5.0))
+    other = path.copy()
+    other[:, 1] *= -3.0
+    np.testing.assert_allclose(follow(path)[0][:, 0], follow(other)[0][:, 0])
+
+
+def test_moving_the_origin_moves_the_trend():
+    _, path = slow(60, 315, jitter=(1.0, 1.0))
+    expected, _ = follow(path)
+    trend = Trend()
+    for point in path[:40]:
+        trend.update(*point)
+    trend.move(10.0, -4.0)
+    for point, value in zip(path[40:], expected[40:], strict=True):
+        assert trend.update(point[0] + 10.0, point[1] - 4.0) == pytest.approx((value[0] + 10.0, value[1] - 4.0))
+
+
+@pytest.mark.parametrize("stop", [2, 9, 40])
+def test_a_restored_trend_goes_on_as_before(stop):
+    _, path = slow(60, 316, jitter=(2.0, 2.0))
+    expected, _ = follow(path)
+    trend = Trend()
+    for point in path[:stop]:
+        trend.update(*point)
+    trend = Trend.restore(trend.snapshot())
+    again = [trend.update(*point) or (np.nan, np.nan) for point in path[stop:]]
+    np.testing.assert_allclose(again, expected[stop:])

@@ -343,8 +343,8 @@ def _describe(solution: _Solution) -> BlurEstimate:
     errors = solution.errors[1:, 1:] + (foreign * (_FOREIGN_VARIANCE + 0.5 * abs(largest))) ** 2 * _ISOTROPIC
     doubt = (foreign * _FOREIGN_VARIANCE) ** 2 + _FLOOR_VARIANCE**2
     sharp_errors = solution.sharp_errors[1:, 1:] + doubt * _ISOTROPIC
-    sharp_sigma = float(np.hypot(_sigma_along(vy, vx, sharp_errors), 0.5 * foreign * abs(largest)))
-    worst = max(_sigma_along(np.sin(angle), np.cos(angle), sharp_errors) for angle in _ANGLES)
+    sharp_sigma = float(np.hypot(_skewed(_sigma_along(vy, vx, sharp_errors)), 0.5 * foreign * abs(largest)))
+    worst = _skewed(max(_sigma_along(np.sin(angle), np.cos(angle), sharp_errors) for angle in _ANGLES))
     length = float(np.sqrt(12 * max(largest, 0.0)))
     one_sigma = float(np.sqrt(12 * (max(largest, 0.0) + _sigma_along(vy, vx, errors)))) - length
     angle = float(np.degrees(np.arctan2(-vy, vx)))   # y points down
@@ -354,7 +354,7 @@ def _describe(solution: _Solution) -> BlurEstimate:
         angle_deg=angle - 180 if angle > 90 else angle + 180 if angle <= -90 else angle,
         score=largest / sharp_sigma, limit_px=float(np.sqrt(12 * DETECTION_SIGMA * worst)),
         gain=float(np.exp(np.clip(solution.theta[0], -50, 50))), chi2=solution.chi2, texture=solution.texture,
-        least_px2=least, least_score=least / _sigma_along(least_y, least_x, sharp_errors))
+        least_px2=least, least_score=least / _skewed(_sigma_along(least_y, least_x, sharp_errors)))
 
 
 def _foreign(solution: _Solution) -> float:
@@ -362,6 +362,11 @@ def _foreign(solution: _Solution) -> float:
     texture = (solution.texture - _SAME) / (1 - _SAME)
     contrast = abs(float(solution.theta[0])) - 2 * float(np.sqrt(solution.errors[0, 0]))
     return float(np.clip(max(texture, contrast / np.log(_GAIN_LIMIT) - 1), 0.0, 1.5))
+
+
+def _skewed(sigma: float) -> float:
+    """Widen an error of a variance in px^2: errors as large as 1 px^2 have a long tail towards blur."""
+    return sigma * (1 + sigma)
 
 
 def _sigma_along(vy: float, vx: float, spread: NDArray[np.float64]) -> float:

@@ -165,9 +165,11 @@ def _uniform(s: Vector) -> tuple[Vector, Vector]:
     """Return the same for motion at constant speed: ``sinc(f L)^2``, continued to negative ``s``."""
     square = np.clip(3 * _K * s, -12.0, None)
     x = np.sqrt(np.maximum(np.abs(square), 1e-6))
-    j = np.where(square > 0, np.sin(x), np.sinh(x)) / x
-    c = np.where(square > 0, np.cos(x), np.cosh(x))
-    return j * j, 3 * _K * j * (c - j) / np.where(square > 0, x * x, -x * x)
+    j, c = np.sin(x) / x, np.cos(x)
+    sharper = square <= 0
+    if sharper.any():
+        j[sharper], c[sharper] = np.sinh(x[sharper]) / x[sharper], np.cosh(x[sharper])
+    return j * j, 3 * _K * j * (c - j) / np.where(sharper, -x * x, x * x)
 
 
 def _places(nodes: int) -> NDArray[np.float64]:

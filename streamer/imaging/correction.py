@@ -23,6 +23,7 @@ _LINE_SHARE = 0.03           # ...and of the mean brightness
 _WHOLE = 0.97                # ...in this share of its pixels is no structure
 _MOST_LINES = 0.02           # of all lines; when more are off, it is the specimen
 _MOST_SATURATED = 0.1         # of the pixels; frames with more are left as they are, and judged bad
+_FEW = 8                     # as many pixels at the maximum are chance
 _FEWEST_LEVELS = 16          # integer frames with fewer grey levels show no plateau
 _ALONE = 2.0                  # an outlier is this far beyond its neighbours, in units of their own range
 _WINDOW = 5                   # px, neighbourhood that tells noise and structure from single outliers
@@ -164,8 +165,10 @@ def _lost(pixels: AnyArray, image: FloatArray) -> BoolArray | None:
             return ~finite
     elif pixels.dtype.kind in "iu":
         high = pixels.max()
-        count = _plateau(pixels, float(pixels.min()), float(high))
-        if 0 < count <= _MOST_SATURATED * pixels.size:
+        count = int(np.count_nonzero(pixels == high))
+        if count > _FEW:
+            count = _plateau(pixels, float(pixels.min()), float(high))
+        if _FEW < count <= _MOST_SATURATED * pixels.size:
             saturated: BoolArray = pixels == high
             return saturated
     return None
@@ -181,7 +184,7 @@ def _plateau(values: AnyArray, low: float, high: float) -> int:
         return 0   # constant frames are judged as such; a few levels always look like a plateau
     step = max(0.01 * (high - low), 1.0 if whole else 0.0)
     below = int(np.count_nonzero(values >= high - step)) - at_top
-    return at_top if at_top > max(below, 8) else 0
+    return at_top if at_top > max(below, _FEW) else 0
 
 
 def _check(pixels: AnyArray, correction: Correction) -> None:

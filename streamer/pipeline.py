@@ -117,7 +117,7 @@ def _measure(frame: Frame, context: Context) -> Measurement:
     image = correcting.correct(frame.pixels, context.correction,
                                zinger_sigma=context.settings.calibration.zinger_sigma)
     clock.lap("correct")
-    power = spectrum.polar_power(image)
+    power = spectrum.polar_power(image, context.correction.weight)
     clock.lap("spectrum")
     registration = _register(image, context.correction, context.target, context.settings)
     clock.lap("register")

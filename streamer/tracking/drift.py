@@ -11,25 +11,26 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import CommandError
+from streamer.imaging.prepared import prepare_frame
 from streamer.imaging.registration import (
-    Reference,
     Registration,
-    prepare_frame,
     prepare_reference,
     register_prepared,
     with_levels,
 )
 from streamer.records import FloatArray
 from streamer.settings import DriftSettings
-from streamer.tracking.keyframes import Edge, FrameKey, Key, KeyGraph
-from streamer.tracking.trend import Trend
+from streamer.tracking.drift_track import ROWS, DriftResult, Row, Spare, Target, Track, added, moved
+from streamer.tracking.keyframes import Edge, FrameKey, Key, KeyGraph, backwards, carried
+
+__all__ = ["Drift", "DriftResult", "Target", "measure", "trusted"]
 
 LEAST_INLIERS = 0.2
 LARGEST_SIGMA_PX = 1.0
@@ -44,85 +45,9 @@ EDGE_REACH = 0.55
 LOST_AFTER = 3
 KEY_BYTES = 160_000_000
 """Memory for the keys of one view."""
-ROWS = 4096
-"""Frames of one view whose drift may still be revised."""
 REVISE_PX = 0.01
-
-
-@dataclass(frozen=True, eq=False)
-class Target:
-    """What a frame of a view is measured against."""
-
-    version: int = 0
-    """Changes whenever the references change."""
-    active: Reference | None = None
-    others: tuple[Reference, ...] = ()
-    """Nearest first."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DriftResult:
-    """Drift of one frame; None where nothing was measured."""
-
-    drift_y_px: float | None = None
-    drift_x_px: float | None = None
-    drift_sigma_px: float | None = None
-    rotation_deg: float | None = None
-    trend_y_px: float | None = None
-    trend_x_px: float | None = None
-    jitter_y_px: float | None = None
-    jitter_x_px: float | None = None
-    registration_quality: float | None = None
-    reference_index: int | None = None
-    """Index of the frame that was measured against."""
-    problems: tuple[str, ...] = ()
-    revisions: tuple[tuple[FrameKey, DriftResult], ...] = ()
-    """Earlier frames whose drift changed because keys were measured again."""
-    jump_px: float | None = None
-    """Distance from the previous measured frame of the view."""
-    lost: bool = False
-    """Several frames in a row could not be registered."""
-
-
-class _Row(NamedTuple):
-    """A frame whose drift may still be revised."""
-
-    frame: FrameKey
-    key: int
-    pose: tuple[float, float]
-    """Pose of the key when the drift was last published."""
-    result: DriftResult
-
-
-class _Candidate(NamedTuple):
-    """A frame that may become a key."""
-
-    frame: FrameKey
-    image: NDArray[Any]
-    weight: FloatArray | None
-    drift: tuple[float, float]
-    registration: Registration | None
-
-
-@dataclass
-class _Track:
-    """What is remembered of one view."""
-
-    graph: KeyGraph
-    trend: Trend = field(default_factory=Trend)
-    rows: deque[_Row] = field(default_factory=lambda: deque(maxlen=ROWS))
-    target: Target = Target()
-    origin_frame: FrameKey = ("", 0)
-    origin_sigma_px: float = 0.0
-    last: tuple[float, float] | None = None
-    failures: int = 0
-    since_key: int = 0
-    best_quality: float = 0.0
-    """Since the active key was set, likewise the inliers."""
-    best_inliers: float = 0.0
-    spare: _Candidate | None = None
-    """Newest registered frame that is fit to be a key and is none yet."""
-    newest: tuple[FrameKey, NDArray[Any], FloatArray | None] | None = None
+WARM_VIEWS = 8
+"""Views whose active key keeps its tile caches, six times the memory of the frame."""
 
 
 def trusted(registration: Registration, settings: DriftSettings) -> bool:
@@ -160,14 +85,14 @@ class Drift:
 
     def __init__(self, settings: DriftSettings) -> None:
         self.settings = settings
-        self._tracks: dict[str, _Track] = {}
+        self._tracks: dict[str, Track] = {}
+        self._warm: dict[str, None] = {}   # the most recent view last
         self._next_id = 0
         self._version = 0
 
     def target(self, view: str) -> Target:
         """Return what the next frame of `view` is to be measured against."""
-        track = self._tracks.get(view)
-        return track.target if track is not None else Target()
+        return self._tracks[view].target if view in self._tracks else Target()
 
     def reference(self, view: str) -> tuple[int, int] | None:
         """Return frame index and reference id of the origin of `view`; None before the first usable frame."""
@@ -196,6 +121,7 @@ class Drift:
         track = self._tracks.get(view)
         if track is None:
             return self._begin(view, key, image, weight, sharp=verdict != "blurred")
+        self._keep_warm(view)
         if registration.reference_id not in track.graph.keys:
             registration = measure(image, track.target, settings=self.settings, weight=weight)
         track.newest = (key, image, weight)
@@ -204,17 +130,20 @@ class Drift:
             revisions = self._set_key(track, track.spare)   # the sample has changed too fast for the keys there are
             registration = measure(image, track.target, settings=self.settings, weight=weight)
         if not trusted(registration, self.settings):
-            return self._missed(track, registration, registration.problem or "not registered: the match is too weak")
+            problem = registration.problem or "not registered: the match is too weak"
+            return replace(self._missed(track, registration.quality, problem), revisions=revisions)
         used = track.graph.keys[registration.reference_id]   # type: ignore[index]
-        drift = (used.pose[0] + registration.dy, used.pose[1] + registration.dx)
+        way = carried(used.pose, (registration.dy, registration.dx), registration.rotation_deg)
+        drift = (used.pose[0] + way[0], used.pose[1] + way[1])
         step = None if track.last is None else math.dist(drift, track.last)
         needed = min(JUMP_QUALITY * self.settings.quality, 0.9)
         if step is not None and step > self.settings.key_step * min(image.shape) and registration.quality < needed:
-            return self._missed(track, registration, f"not registered: a jump of {step:.0f} px matches too weakly")
+            problem = f"not registered: a jump of {step:.0f} px matches too weakly"
+            return replace(self._missed(track, registration.quality, problem), revisions=revisions)
         track.failures, track.last = 0, drift
         result = self._result(track, used, drift, step, registration)
-        track.rows.append(_Row(key, used.id, used.pose, result))
-        candidate = _Candidate(key, image, weight, drift, registration)
+        track.rows.append(Row(key, used.id, used.pose, result))
+        candidate = Spare(key, image, weight, drift, registration)
         revisions += self._follow(track, candidate, used, registration, verdict)
         return replace(track.rows[-1].result, revisions=tuple(item for item in revisions if item[0] != key))
 
@@ -234,7 +163,7 @@ class Drift:
             if track.failures:   # nothing connects this frame to the old keys
                 self._begin(view, frame, image, weight, sharp=True)
                 return
-            self._set_key(track, _Candidate(frame, image, weight, track.last or (0.0, 0.0), None))
+            self._set_key(track, Spare(frame, image, weight, track.last or (0.0, 0.0), None))
             key = frame
         place = next((item for item in track.graph.keys.values() if item.frame == key), None)
         if place is None:
@@ -251,25 +180,18 @@ class Drift:
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as builtins and arrays; the rows that may still be revised are not part of it."""
-        return {"next_id": self._next_id, "version": self._version, "views": {
-            view: {"graph": track.graph.snapshot(), "trend": track.trend.snapshot(),
-                   "origin_frame": list(track.origin_frame),
-                   "active": -1 if track.target.active is None else track.target.active.id,
-                   "last": None if track.last is None else list(track.last), "failures": track.failures,
-                   "since_key": track.since_key, "best": [track.best_quality, track.best_inliers]}
-            for view, track in self._tracks.items()}}
+        return {"next_id": self._next_id, "version": self._version,
+                "views": {view: track.snapshot() for view, track in self._tracks.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `snapshot` returned."""
         self._next_id, self._version = int(state["next_id"]), int(state["version"])
         self._tracks = {}
         for view, item in state["views"].items():
-            track = _Track(KeyGraph.restore(item["graph"]), Trend.restore(item["trend"]))
-            track.origin_frame = (str(item["origin_frame"][0]), int(item["origin_frame"][1]))
-            track.last = None if item["last"] is None else (float(item["last"][0]), float(item["last"][1]))
-            track.failures, track.since_key = int(item["failures"]), int(item["since_key"])
+            track = Track.restore(item)
+            best = track.best_quality, track.best_inliers, track.since_key
             self._retarget(track, int(item["active"]))
-            track.best_quality, track.best_inliers = (float(value) for value in item["best"])
+            track.best_quality, track.best_inliers, track.since_key = best
             self._tracks[str(view)] = track
 
     def _begin(self, view: str, key: FrameKey, image: NDArray[Any], weight: FloatArray | None, *,
@@ -277,35 +199,36 @@ class Drift:
         """Start a track: drift exactly 0."""
         reference = prepare_reference(image, id=self._take_id(), weight=weight)
         limit = int(np.clip(KEY_BYTES // max(reference.frame.contrast.nbytes, 1), 4, 64))
-        track = _Track(KeyGraph(limit=limit), origin_frame=key, last=(0.0, 0.0), newest=(key, image, weight))
+        track = Track(KeyGraph(limit=limit), origin_frame=key, last=(0.0, 0.0), newest=(key, image, weight))
         track.graph.add(Key(reference.id, key, (0.0, 0.0), 0.0, reference, sharp), [])
         self._retarget(track, reference.id)
         self._tracks[view] = track
+        self._keep_warm(view)
         track.trend.update(0.0, 0.0)
         return DriftResult(drift_y_px=0.0, drift_x_px=0.0, drift_sigma_px=0.0, registration_quality=1.0,
                              reference_index=key[1])
 
-    def _result(self, track: _Track, used: Key, drift: tuple[float, float], step: float | None,
+    def _result(self, track: Track, used: Key, drift: tuple[float, float], step: float | None,
                 registration: Registration) -> DriftResult:
         trend = track.trend.update(*drift)
         sigma_px = math.hypot(registration.sigma_px or 0.0, used.sigma_px)
+        turn = added(registration.rotation_deg, used.rotation_deg)
         return DriftResult(
-            drift_y_px=drift[0], drift_x_px=drift[1], drift_sigma_px=sigma_px, rotation_deg=registration.rotation_deg,
+            drift_y_px=drift[0], drift_x_px=drift[1], drift_sigma_px=sigma_px, rotation_deg=turn,
             trend_y_px=None if trend is None else trend[0], trend_x_px=None if trend is None else trend[1],
             jitter_y_px=None if trend is None else drift[0] - trend[0],
             jitter_x_px=None if trend is None else drift[1] - trend[1],
             registration_quality=registration.quality, reference_index=used.frame[1], jump_px=step)
 
-    def _missed(self, track: _Track, registration: Registration, problem: str) -> DriftResult:
+    def _missed(self, track: Track, quality: float, problem: str) -> DriftResult:
         track.failures += 1
-        return DriftResult(registration_quality=registration.quality, problems=(problem,),
-                           lost=track.failures >= LOST_AFTER)
+        return DriftResult(registration_quality=quality, problems=(problem,), lost=track.failures >= LOST_AFTER)
 
     def _lost(self, view: str) -> bool:
         track = self._tracks.get(view)
         return track is not None and track.failures >= LOST_AFTER
 
-    def _follow(self, track: _Track, candidate: _Candidate, used: Key, registration: Registration,
+    def _follow(self, track: Track, candidate: Spare, used: Key, registration: Registration,
                 verdict: str) -> tuple[tuple[FrameKey, DriftResult], ...]:
         """Move on to another key when the sample has moved on or changed."""
         track.since_key += 1
@@ -326,35 +249,41 @@ class Drift:
             return ()
         return self._set_key(track, candidate)
 
-    def _set_key(self, track: _Track, chosen: _Candidate) -> tuple[tuple[FrameKey, DriftResult], ...]:
+    def _set_key(self, track: Track, chosen: Spare) -> tuple[tuple[FrameKey, DriftResult], ...]:
         """Make a frame the active key, measure it against older ones, and return the frames that this revises."""
         reference = prepare_reference(chosen.image, id=self._take_id(), weight=chosen.weight)
-        found = chosen.registration
-        edges = []
-        if found is not None and found.reference_id is not None and found.sigma_px is not None:
-            edges.append(Edge(found.reference_id, reference.id, (found.dy, found.dx), found.sigma_px))
+        found, graph = chosen.registration, track.graph
+        edges: list[Edge] = []
+        rotation_deg: float | None = 0.0
+        if found is not None and found.reference_id in graph.keys and found.sigma_px is not None:
+            base = graph.keys[found.reference_id]
+            rotation_deg = added(base.rotation_deg, found.rotation_deg)
+            shift = carried(base.pose, (found.dy, found.dx), found.rotation_deg)
+            edges.append(Edge(base.id, reference.id, shift, found.sigma_px))
         reach = EDGE_REACH * min(chosen.image.shape)
-        for older in track.graph.spread(chosen.drift, reach_px=reach, count=EDGES):
+        for older in graph.spread(chosen.drift, reach_px=reach, count=EDGES):
             if found is not None and older.id == found.reference_id:
                 continue
             back = register_prepared((reference,), older.reference.frame, min_overlap=self.settings.overlap)
             if trusted(back, self.settings) and back.sigma_px is not None:
-                edges.append(Edge(older.id, reference.id, (-back.dy, -back.dx), back.sigma_px))
-        track.graph.add(Key(reference.id, chosen.frame, chosen.drift, 0.0, reference), edges)
+                turn = None if back.rotation_deg is None else -back.rotation_deg
+                shift = carried(older.pose, backwards((back.dy, back.dx), back.rotation_deg), turn)
+                edges.append(Edge(older.id, reference.id, shift, back.sigma_px))
+        graph.add(Key(reference.id, chosen.frame, chosen.drift, 0.0, reference, rotation_deg=rotation_deg), edges)
         self._retarget(track, reference.id)
         return self._revise(track)
 
-    def _revise(self, track: _Track) -> tuple[tuple[FrameKey, DriftResult], ...]:
+    def _revise(self, track: Track) -> tuple[tuple[FrameKey, DriftResult], ...]:
         """Publish again what hangs on keys that moved by more than their error."""
         revisions, rows = [], []
         for row in track.rows:
             key = track.graph.keys.get(row.key)
-            moved = (0.0, 0.0) if key is None else (key.pose[0] - row.pose[0], key.pose[1] - row.pose[1])
-            if key is None or math.hypot(*moved) <= max(key.sigma_px, REVISE_PX):
+            offset = (0.0, 0.0) if key is None else (key.pose[0] - row.pose[0], key.pose[1] - row.pose[1])
+            if key is None or math.hypot(*offset) <= max(key.sigma_px, REVISE_PX):
                 rows.append(row)
                 continue
-            result = _moved(row.result, moved)
-            rows.append(_Row(row.frame, row.key, key.pose, result))
+            result = moved(row.result, offset)
+            rows.append(Row(row.frame, row.key, key.pose, result))
             revisions.append((row.frame, result))
         track.rows = deque(rows, maxlen=ROWS)
         if track.rows and track.last is not None:   # the trend goes on from where the newest frame is now
@@ -364,7 +293,7 @@ class Drift:
             track.last = now
         return tuple(revisions)
 
-    def _retarget(self, track: _Track, active: int) -> None:
+    def _retarget(self, track: Track, active: int) -> None:
         """Make a key the active one; only that one keeps its tile caches."""
         keys = track.graph.keys
         for id_, key in keys.items():
@@ -378,14 +307,27 @@ class Drift:
                               tuple(key.reference for key in others if key.id != active))
         track.since_key, track.best_quality, track.best_inliers, track.spare = 0, 0.0, 0.0, None
 
+    def _keep_warm(self, view: str) -> None:
+        """Rebuild the tile caches of a view that comes back, and let go those of the view seen least recently."""
+        if view not in self._warm:
+            self._set_caches(view, warm=True)
+        self._warm.pop(view, None)
+        self._warm[view] = None
+        if len(self._warm) > WARM_VIEWS:
+            oldest = next(iter(self._warm))
+            del self._warm[oldest]
+            if oldest in self._tracks:
+                self._set_caches(oldest, warm=False)
+
+    def _set_caches(self, view: str, *, warm: bool) -> None:
+        """Exchange the active key for the same one with or without its caches; the version stays."""
+        track = self._tracks[view]
+        if track.target.active is None or bool(track.target.active.levels) is warm:
+            return
+        reference = with_levels(track.target.active) if warm else track.target.active.small()
+        track.graph.keys[reference.id] = replace(track.graph.keys[reference.id], reference=reference)
+        track.target = replace(track.target, active=reference)
+
     def _take_id(self) -> int:
         self._next_id += 1
         return self._next_id - 1
-
-
-def _moved(result: DriftResult, offset: tuple[float, float]) -> DriftResult:
-    """Return a result whose drift and trend are moved; the jitter stays."""
-    def plus(value: float | None, more: float) -> float | None:
-        return None if value is None else value + more
-    return replace(result, drift_y_px=plus(result.drift_y_px, offset[0]), drift_x_px=plus(result.drift_x_px, offset[1]),
-                   trend_y_px=plus(result.trend_y_px, offset[0]), trend_x_px=plus(result.trend_x_px, offset[1]))

@@ -15,13 +15,14 @@ from streamer.imaging.registration import Reference, reference_from_state, refer
 SIGMA_FLOOR_PX = 0.01
 """No measurement between two keys is trusted better than this."""
 OUTLIER_PX = 2.0
+LEAST_ROTATION_DEG = 0.02
 
 Doubles = NDArray[np.float64]
 FrameKey = tuple[str, int]
 
 
 class Edge(NamedTuple):
-    """`second` was found at `shift` relative to `first`."""
+    """The pose of `second` is that of `first` plus `shift`."""
 
     first: int
     second: int
@@ -40,6 +41,28 @@ class Key:
     sigma_px: float
     reference: Reference
     sharp: bool = True
+    rotation_deg: float | None = 0.0
+    """Relative to the origin, from +x towards +y; None when it could not be told."""
+
+
+def carried(pose: tuple[float, float], shift: tuple[float, float], rotation_deg: float | None) -> tuple[float, float]:
+    """Return how far a frame moved from a key at `pose`, as seen from the origin.
+
+    The shift is that of the centre of the key; a rotation moves what is elsewhere, the origin too. Rotations
+    that cannot be told from none are left out.
+    """
+    if rotation_deg is None or abs(rotation_deg) < LEAST_ROTATION_DEG:
+        return shift
+    cosine, sine = math.cos(math.radians(rotation_deg)), math.sin(math.radians(rotation_deg))
+    return (shift[0] + (cosine - 1.0) * pose[0] + sine * pose[1],
+            shift[1] - sine * pose[0] + (cosine - 1.0) * pose[1])
+
+
+def backwards(shift: tuple[float, float], rotation_deg: float | None) -> tuple[float, float]:
+    """Return the shift from b to a when that from a to b, with its rotation, is given."""
+    turn = math.radians(rotation_deg or 0.0)
+    cosine, sine = math.cos(turn), math.sin(turn)
+    return -cosine * shift[0] + sine * shift[1], -sine * shift[0] - cosine * shift[1]
 
 
 class KeyGraph:
@@ -95,7 +118,8 @@ class KeyGraph:
         """Return the state as builtins and arrays."""
         return {"limit": self.limit, "origin": self.origin, "edges": [list(edge) for edge in self.edges],
                 "keys": [{"id": key.id, "frame": list(key.frame), "pose": list(key.pose), "sigma_px": key.sigma_px,
-                          "sharp": key.sharp, "reference": reference_state(key.reference)}
+                          "sharp": key.sharp, "rotation_deg": key.rotation_deg,
+                          "reference": reference_state(key.reference)}
                          for key in self.keys.values()]}
 
     @classmethod
@@ -109,7 +133,8 @@ class KeyGraph:
             graph.keys[int(item["id"])] = Key(
                 int(item["id"]), (str(item["frame"][0]), int(item["frame"][1])),
                 (float(item["pose"][0]), float(item["pose"][1])), float(item["sigma_px"]),
-                reference_from_state(item["reference"]), bool(item["sharp"]))
+                reference_from_state(item["reference"]), bool(item["sharp"]),
+                None if item["rotation_deg"] is None else float(item["rotation_deg"]))
         return graph
 
     def _solve(self) -> None:

@@ -41,17 +41,19 @@ def specimen(seed: int, *, size: int = 1024, grains: int = 260, absorption: floa
 def moved(canvas: Array, dy: float, dx: float, *, rotation_deg: float = 0.0) -> Array:
     """Return the canvas rotated about its centre (positive = from +x towards +y) and then moved by (dy, dx)."""
     size = canvas.shape[0]
-    image = canvas.astype(np.float64)
+    image = canvas
     if rotation_deg:
         angle = np.deg2rad(rotation_deg)
         image = _shear(image, -np.tan(angle / 2.0), axis=1)
         image = _shear(image, np.sin(angle), axis=0)
         image = _shear(image, -np.tan(angle / 2.0), axis=1)
-    ramp = np.exp(-2j * np.pi * (fft.fftfreq(size)[:, None] * dy + fft.rfftfreq(size)[None, :] * dx))
-    return fft.irfft2(fft.rfft2(image) * ramp, s=image.shape).astype(np.float32)
+    ramp_y = np.exp(-2j * np.pi * fft.fftfreq(size) * dy).astype(np.complex64)
+    ramp_x = np.exp(-2j * np.pi * fft.rfftfreq(size) * dx).astype(np.complex64)
+    spectrum = fft.rfft2(image.astype(np.float32)) * ramp_y[:, None] * ramp_x[None, :]
+    return fft.irfft2(spectrum, s=image.shape)
 
 
-def _shear(image: NDArray[np.float64], slope: float, *, axis: int) -> NDArray[np.float64]:
+def _shear(image: Array, slope: float, *, axis: int) -> Array:
     """Move every line along `axis` by slope times its distance from the centre, exactly."""
     size = image.shape[0]
     distance = slope * (np.arange(size) - size / 2)

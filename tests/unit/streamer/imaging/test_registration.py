@@ -1,5 +1,6 @@
 """Rigid registration recovers known motion, says how well, and says when it cannot."""
 
+import itertools
 import math
 import time
 
@@ -77,6 +78,19 @@ def test_without_flats_a_small_shift_is_given_a_large_error(canvas):
     _, with_flats, _ = errors(canvas, photons=300, seed=502, pattern=2.0, reach=6.0)
     assert np.median(sigmas) > 5 * np.median(with_flats)
     assert np.mean(np.abs(missed) < 3 * sigmas[:, None]) > 0.9
+
+
+@pytest.mark.parametrize("rotation_deg", [0.1, -0.35, 1.0])
+def test_a_rotation_is_measured_and_does_not_spoil_the_shift(canvas, rotation_deg):
+    missed, sigmas, found = errors(canvas, photons=500, seed=503, frames=4, reach=60.0, rotation_deg=rotation_deg)
+    assert np.hypot(*missed.T).max() < 0.05
+    assert sigmas.max() < 0.05
+    assert [result.rotation_deg for result in found] == pytest.approx([rotation_deg] * 4, abs=0.02)
+
+
+def test_a_sample_that_does_not_turn_has_no_rotation(canvas):
+    _, _, found = errors(canvas, photons=500, seed=504, frames=4)
+    assert [result.rotation_deg for result in found] == pytest.approx([0.0] * 4, abs=0.01)
 
 
 @pytest.mark.parametrize("shift", [(3, -2), (-40, 25), (0, 71), (80, -60)])
@@ -238,7 +252,7 @@ class TestRealRecordings:
     def test_tensile_specimen_moves_up_step_by_step(self, real_data):
         frames = tifffile.imread(real_data / "mudic_tensile" / "mudic_ut_every5_crop.tif")
         path = 0.0
-        for fixed, moving in zip(frames[:-1], frames[1:], strict=True):
+        for fixed, moving in itertools.pairwise(frames):
             result = register(prepare_reference(fixed, id=0), moving)
             assert result.quality > 0.5
             path += result.dy

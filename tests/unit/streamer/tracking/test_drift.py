@@ -109,6 +109,16 @@ def test_a_blurred_frame_is_measured_and_never_becomes_a_key(track, movie):
     assert track.target("").version != version
 
 
+def test_a_sample_that_turns_is_followed_over_several_keys(track, movie):
+    for index in range(16):
+        place, angle = (-9.0 * index, 7.0 * index), 0.06 * index
+        result = feed(track, index, movie.frame(place, rotation_deg=angle))
+        assert off(result, place) < 0.15
+        if result.rotation_deg is not None:   # small frames and a chain of keys: to a twentieth of a degree
+            assert result.rotation_deg == pytest.approx(angle, abs=0.06)
+    assert result.reference_index > 3
+
+
 def test_a_jump_is_followed(track, movie):
     for index in range(5):
         feed(track, index, movie.frame((index, 0)))
@@ -236,6 +246,17 @@ def test_the_memory_of_a_view_is_bounded(monkeypatch, movie):
     target = track.target("")
     assert 1 + len(target.others) <= 4
     assert sum(bool(reference.levels) for reference in (target.active, *target.others)) == 1
+
+
+def test_only_recent_views_keep_their_tile_caches(monkeypatch, track, movie):
+    monkeypatch.setattr(drifting, "WARM_VIEWS", 2)
+    for view in "abc":
+        feed(track, 0, movie.frame((0, 0)), view=view)
+    assert [bool(track.target(view).active.levels) for view in "abc"] == [False, True, True]
+    version = track.target("a").version
+    assert off(feed(track, 1, movie.frame((4, -2)), view="a"), (4, -2)) < 0.1
+    assert [bool(track.target(view).active.levels) for view in "abc"] == [True, False, True]
+    assert track.target("a").version == version
 
 
 def test_the_tensile_specimen_moves_up_by_about_111_px(real_data, track):

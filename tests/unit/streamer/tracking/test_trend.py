@@ -32,7 +32,8 @@ def test_a_steady_drift_without_jitter_is_all_trend():
     np.testing.assert_allclose(found[5:], path[5:], atol=0.02)
 
 
-@pytest.mark.parametrize(("frames", "jitter", "bar"), [(56, (2.0, 2.0), 1.9), (56, (5.0, 5.0), 4.2), (600, (2.0, 5.0), 2.2)])
+@pytest.mark.parametrize(("frames", "jitter", "bar"), [
+    (56, (2.0, 2.0), 1.9), (56, (5.0, 5.0), 4.2), (600, (2.0, 5.0), 2.2)])
 def test_the_trend_is_closer_to_the_systematic_path_than_the_drift(frames, jitter, bar):
     squares = []
     for seed in range(300, 310):

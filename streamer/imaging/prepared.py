@@ -1,0 +1,105 @@
+"""A frame in the form in which frames are compared.
+
+The square root of the intensity is taken, whose photon noise is the same everywhere, in units of the mean of
+the frame, so that exposure and beam current do not matter.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.errors import FrameError
+from streamer.imaging import acquisition
+from streamer.records import BoolArray, FloatArray
+
+SMALLEST_SIDE_PX = 64
+"""Below this a frame has too few tiles."""
+FULL_SIDE_PX = 1200
+"""Frames with a longer short side are measured on a binned copy: the error stays below 0.01 px."""
+USABLE_SHARE = 0.05
+"""Pixels with less light than this share of the bright level are not used."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A frame that is ready to be compared."""
+
+    contrast: FloatArray
+    """(M, N) float32 about 0, at the working resolution."""
+    usable: BoolArray | None
+    """(M, N) at the working resolution; None = all."""
+    coarse: acquisition.Coarse
+    shape: tuple[int, int]
+    """Of the frame as it came."""
+    weighted: bool
+    """The light on each pixel is known: the frame is corrected with flats."""
+
+
+def prepare_frame(image: NDArray[Any], *, weight: FloatArray | None = None) -> Prepared:
+    """Bring a frame into the form in which frames are compared; parameters and errors as `prepare_reference`."""
+    if image.ndim != 2 or min(image.shape) < SMALLEST_SIDE_PX:
+        raise FrameError(f"frame has shape {image.shape}; expected two dimensions of at least {SMALLEST_SIDE_PX} px")
+    if image.dtype.kind not in "buif":
+        raise FrameError(f"frame has type {image.dtype}; expected real numbers")
+    if weight is not None and weight.shape != image.shape:
+        raise FrameError(f"weight has shape {weight.shape}, its frame {image.shape}; they must be equal")
+    binning = working_binning((image.shape[0], image.shape[1]))
+    values = area_binned(image.astype(np.float32, copy=False), binning)
+    if not math.isfinite(float(values.sum())):
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    usable, trust = None, None
+    if weight is not None:
+        light = area_binned(weight.astype(np.float32, copy=False), binning)
+        bright = float(np.percentile(light[::8, ::8], 90))
+        if bright > 0.0:
+            trust = np.sqrt(np.clip(acquisition.binned(light) / bright, 0.0, 1.0))
+            if float(light.min()) < USABLE_SHARE * bright:
+                usable = light >= USABLE_SHARE * bright
+    contrast = _contrast(values, usable)
+    shape = (image.shape[0], image.shape[1])
+    return Prepared(contrast, usable, acquisition.coarsen(contrast, trust), shape, weight is not None)
+
+
+def _contrast(values: FloatArray, usable: BoolArray | None) -> FloatArray:
+    """Square root of the intensity in units of its mean, less one: its photon noise is the same everywhere."""
+    lit = values if usable is None else values[usable]
+    mean = float(lit.mean()) if lit.size else 0.0
+    if not mean > 0.0:
+        return np.zeros_like(values)
+    contrast = np.clip(values, 0.0, 4.0 * mean)
+    contrast *= np.float32(1.0 / mean)
+    np.sqrt(contrast, out=contrast)
+    contrast -= np.float32(1.0)
+    if usable is not None:
+        contrast *= usable
+    return contrast
+
+
+def area_binned(image: FloatArray, binning: int) -> FloatArray:
+    """Return the means of squares of pixels; an incomplete last row or column is left out."""
+    if binning == 1:
+        return image
+    rows, columns = image.shape[0] // binning, image.shape[1] // binning
+    crop = image[:rows * binning, :columns * binning]
+    return np.asarray(cv2.resize(crop, (columns, rows), interpolation=cv2.INTER_AREA))
+
+
+def half(image: FloatArray) -> FloatArray:
+    """Return the image at half its resolution."""
+    return area_binned(image, 2)
+
+
+def half_usable(usable: BoolArray | None) -> BoolArray | None:
+    """Return which pixels at half the resolution are made of usable ones only."""
+    return None if usable is None else half(usable.astype(np.float32)) > 0.99
+
+
+def working_binning(shape: tuple[int, int]) -> int:
+    """Return how many pixels of a large detector go into one pixel of the contrast."""
+    return math.ceil(min(shape) / FULL_SIDE_PX)

@@ -1,0 +1,123 @@
+"""What is remembered of the drift of one view, and what is said about one frame."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from streamer.imaging.registration import Reference, Registration
+from streamer.records import FloatArray
+from streamer.tracking.keyframes import FrameKey, KeyGraph
+from streamer.tracking.trend import Trend
+
+ROWS = 4096
+"""Frames of one view whose drift may still be revised."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a frame of a view is measured against."""
+
+    version: int = 0
+    """Changes whenever the references change."""
+    active: Reference | None = None
+    others: tuple[Reference, ...] = ()
+    """Nearest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftResult:
+    """Drift of one frame; None where nothing was measured."""
+
+    drift_y_px: float | None = None
+    drift_x_px: float | None = None
+    drift_sigma_px: float | None = None
+    rotation_deg: float | None = None
+    trend_y_px: float | None = None
+    trend_x_px: float | None = None
+    jitter_y_px: float | None = None
+    jitter_x_px: float | None = None
+    registration_quality: float | None = None
+    reference_index: int | None = None
+    """Index of the frame that was measured against."""
+    problems: tuple[str, ...] = ()
+    revisions: tuple[tuple[FrameKey, DriftResult], ...] = ()
+    """Earlier frames whose drift changed because keys were measured again."""
+    jump_px: float | None = None
+    """Distance from the previous measured frame of the view."""
+    lost: bool = False
+    """Several frames in a row could not be registered."""
+
+
+class Row(NamedTuple):
+    """A frame whose drift may still be revised."""
+
+    frame: FrameKey
+    key: int
+    pose: tuple[float, float]
+    """Pose of the key when the drift was last published."""
+    result: DriftResult
+
+
+class Spare(NamedTuple):
+    """A frame that may become a key."""
+
+    frame: FrameKey
+    image: NDArray[Any]
+    weight: FloatArray | None
+    drift: tuple[float, float]
+    registration: Registration | None
+
+
+@dataclass
+class Track:
+    """What is remembered of one view."""
+
+    graph: KeyGraph
+    trend: Trend = field(default_factory=Trend)
+    rows: deque[Row] = field(default_factory=lambda: deque(maxlen=ROWS))
+    target: Target = Target()
+    origin_frame: FrameKey = ("", 0)
+    last: tuple[float, float] | None = None
+    failures: int = 0
+    since_key: int = 0
+    best_quality: float = 0.0
+    """Since the active key was set, likewise the inliers."""
+    best_inliers: float = 0.0
+    spare: Spare | None = None
+    """Newest registered frame that is fit to be a key and is none yet."""
+    newest: tuple[FrameKey, NDArray[Any], FloatArray | None] | None = None
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state as builtins and arrays."""
+        return {"graph": self.graph.snapshot(), "trend": self.trend.snapshot(),
+                "origin_frame": list(self.origin_frame),
+                "active": -1 if self.target.active is None else self.target.active.id,
+                "last": None if self.last is None else list(self.last), "failures": self.failures,
+                "since_key": self.since_key, "best": [self.best_quality, self.best_inliers]}
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Any]) -> Track:
+        """Return the track that `snapshot` described, without a target."""
+        track = cls(KeyGraph.restore(state["graph"]), Trend.restore(state["trend"]))
+        track.origin_frame = (str(state["origin_frame"][0]), int(state["origin_frame"][1]))
+        track.last = None if state["last"] is None else (float(state["last"][0]), float(state["last"][1]))
+        track.failures, track.since_key = int(state["failures"]), int(state["since_key"])
+        track.best_quality, track.best_inliers = (float(value) for value in state["best"])
+        return track
+
+
+def moved(result: DriftResult, offset: tuple[float, float]) -> DriftResult:
+    """Return a result whose drift and trend are moved; the jitter stays."""
+    return replace(result, drift_y_px=added(result.drift_y_px, offset[0]),
+                   drift_x_px=added(result.drift_x_px, offset[1]),
+                   trend_y_px=added(result.trend_y_px, offset[0]), trend_x_px=added(result.trend_x_px, offset[1]))
+
+
+def added(a: float | None, b: float | None) -> float | None:
+    """Return the sum, None when one of them is."""
+    return None if a is None or b is None else a + b

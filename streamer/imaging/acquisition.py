@@ -47,7 +47,7 @@ class Coarse:
 
 
 class Candidate(NamedTuple):
-    """One answer to where the content went, in pixels of the full frame."""
+    """One answer to where the content went, in pixels of what was binned."""
 
     dy: float
     dx: float

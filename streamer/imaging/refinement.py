@@ -39,9 +39,9 @@ class Motion(NamedTuple):
 
 
 def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float, float]) -> Motion | None:
-    """Measure shift and rotation to a fraction of a pixel."""
+    """Measure shift and rotation to a fraction of a pixel, from a start in pixels of the contrast."""
     working = working_binning(frame.shape)
-    shift = np.asarray(start, np.float64) / working
+    shift = np.asarray(start, np.float64)
     half_level, full_level = levels
     found = tiles.match_tiles(half_level, half(frame.contrast), (shift[0] / 2, shift[1] / 2),
                               half_usable(frame.usable))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import FrameError
 from streamer.imaging import acquisition, tiles
-from streamer.imaging.prepared import Prepared, half, half_usable, prepare_frame
+from streamer.imaging.prepared import Prepared, half, half_usable, prepare_frame, working_binning
 from streamer.imaging.refinement import refine
 from streamer.records import FloatArray
 
@@ -29,6 +29,8 @@ NOISY = 0.002
 STILL_WITH_FLATS, STILL_WITHOUT_FLATS = 0.8, 0.9
 """Correlation, noise apart, that a sample at rest must show at zero to be told from a fixed pattern."""
 PATTERN_REACH_PX = 1.5
+APART_PX = 2.0
+"""Coarse pixels that the refinement may move away from where it started."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,9 +167,12 @@ def _measure(reference: Reference, frame: Prepared, ranked: list[acquisition.Can
     motion = refine(reference.levels, frame, (best.dy, best.dx))
     if motion is None:
         return _nothing(reference, "too little structure in the overlap to measure the shift")
-    problem = ""
+    problem, working = "", working_binning(frame.shape)
+    apart = math.hypot(motion.dy / working - best.dy, motion.dx / working - best.dx)
     if rival is not None:
-        problem = f"repeating structure: ({rival.dy:.0f}, {rival.dx:.0f}) px fits as well"
+        problem = f"repeating structure: ({rival.dy * working:.0f}, {rival.dx * working:.0f}) px fits as well"
+    elif apart > APART_PX * frame.coarse.binning:
+        problem = f"the shift found and the shift measured are {apart * working:.0f} px apart"
     elif _may_be_pattern(reference, frame, (motion.dy, motion.dx), best.correlation):
         problem = "only the fixed pattern of the detector or the illumination seems to match"
     if problem:

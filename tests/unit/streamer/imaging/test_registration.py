@@ -137,6 +137,14 @@ def test_every_size_is_taken(shape):
     assert (result.dy, result.dx) == pytest.approx((3, -6), abs=0.06)
 
 
+def test_large_frames_may_move_far():
+    """They are measured on a binned copy; the shift is one of the frame itself."""
+    canvas = motion_scenes.specimen(104, size=1600, grains=640)
+    image, moved = canvas[150:1450, 150:1500], canvas[53:1353, 231:1581]
+    result = register(prepare_reference(image, id=0), moved)
+    assert (result.dy, result.dx) == pytest.approx((97, -81), abs=0.06)
+
+
 @pytest.mark.parametrize(("image", "words"), [
     (np.zeros((100, 100, 3)), "two dimensions"),
     (np.zeros(100), "two dimensions"),

@@ -26,6 +26,8 @@ DOUBTED = 0.1
 """What is left of the quality of a match that has a rival or may be no match of the sample."""
 NOISY = 0.002
 """Variance of the contrast per pixel (125 photons) from which the finest detail is only noise."""
+STRUCTURED_SIGMAS = 12.0
+"""The strongest of 100 tiles of pure noise stays below 8."""
 STILL_WITH_FLATS, STILL_WITHOUT_FLATS = 0.8, 0.9
 """Correlation, noise apart, that a sample at rest must show at zero to be told from a fixed pattern."""
 PATTERN_REACH_PX = 1.5
@@ -41,6 +43,11 @@ class Reference:
     frame: Prepared
     levels: tuple[tiles.Level, ...] = ()
     """Coarse to fine; empty in a reference that was made small to be kept."""
+
+    @property
+    def structured(self) -> bool:
+        """Whether there is anything to hold on to, beyond what noise shows by chance."""
+        return with_levels(self).levels[0].structure > STRUCTURED_SIGMAS
 
     def small(self) -> Reference:
         """Return a copy without the tile caches, a sixth of the memory; they are rebuilt when needed."""

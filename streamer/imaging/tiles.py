@@ -20,6 +20,8 @@ from streamer.records import FloatArray
 
 TILES_ON_SHORT_SIDE = 10
 SMALLEST_TILE_PX = 16
+LEAST_STRUCTURE = 0.05
+"""Share of the power of the noise by which the derivatives of a tile must exceed it to be used."""
 LARGEST_STEP_PX = 3.0
 """A tile that wants to move further than this in one step has lost its structure."""
 
@@ -54,6 +56,9 @@ class Level:
     """Gaussian smoothing, in pixels of this level."""
     noise: Doubles
     """(T,) variance of the noise of a pixel of the reference, before smoothing."""
+
+    structure: float
+    """Strongest tile: by how many standard deviations its structure exceeds what noise shows by chance."""
 
 
 class Tiles(NamedTuple):
@@ -102,9 +107,15 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sig
     noise = _tile_noise(contrast, origin, grid, side)
     bias = side * side * noise * float(np.square(smooth).sum() * np.square(slope).sum())
     whole = np.ones(len(tiles), np.bool_) if usable is None else _all_usable(usable, origin, grid, side)
-    inverse = _invert(np.matmul(tiles[:, :2], tiles[:, :2].transpose(0, 2, 1)).astype(np.float64), bias, whole)
+    information = np.matmul(tiles[:, :2], tiles[:, :2].transpose(0, 2, 1)).astype(np.float64)
+    inverse = _invert(information, bias, whole)
+    # noise has power in two components, of which so many independent samples are in a tile
+    chance = bias * math.sqrt(4.0 * 4.0 * math.pi * sigma_px**2 / (side * side))
+    power = information[:, 0, 0] + information[:, 1, 1]
+    excess = np.where(whole, (power - 2.0 * bias) / np.maximum(chance, 1e-20), 0.0)
     at_reference = np.matmul(tiles, base[:, :, None])[:, :, 0].astype(np.float64)
-    return Level(tiles, at_reference, inverse, energy, grid, side, origin, (rows, columns), sigma_px, noise)
+    return Level(tiles, at_reference, inverse, energy, grid, side, origin, (rows, columns), sigma_px, noise,
+                 float(excess.max()))
 
 
 def _free_from_light(tiles: FloatArray) -> None:
@@ -255,7 +266,7 @@ def _invert(information: Doubles, noise: Doubles, usable: NDArray[np.bool_]) -> 
     information = information - noise[:, None, None] * np.eye(2)
     trace = information[:, 0, 0] + information[:, 1, 1]
     determinant = information[:, 0, 0] * information[:, 1, 1] - information[:, 0, 1] ** 2
-    fit = usable & (trace > np.maximum(0.05 * noise, 1e-12)) & (determinant > 1e-4 * trace**2)
+    fit = usable & (trace > np.maximum(LEAST_STRUCTURE * noise, 1e-12)) & (determinant > 1e-4 * trace**2)
     inverse = np.full_like(information, np.inf)
     inverse[fit] = invert_pairs(information[fit])
     return inverse

@@ -144,7 +144,7 @@ class Drift:
         result = self._result(track, used, drift, step, registration)
         track.rows.append(Row(key, used.id, used.pose, result))
         candidate = Spare(key, image, weight, drift, registration)
-        revisions += self._follow(track, candidate, used, registration, verdict)
+        revisions += self._connect(track) + self._follow(track, candidate, used, registration, verdict)
         return replace(track.rows[-1].result, revisions=tuple(item for item in revisions if item[0] != key))
 
     def rebase(self, view: str, key: FrameKey | None = None) -> None:
@@ -158,13 +158,16 @@ class Drift:
         track = self._tracks.get(view)
         if track is None or track.newest is None:
             raise CommandError(f"view {view!r} has no frames yet; it cannot be given another reference")
-        if key is None or key == track.newest[0]:
-            frame, image, weight = track.newest
-            if track.failures:   # nothing connects this frame to the old keys
-                self._begin(view, frame, image, weight, sharp=True)
-                return
+        frame, image, weight = track.newest
+        key = frame if key is None else key
+        known = {item.frame for item in track.graph.keys.values()}
+        if track.spare is not None and key == track.spare.frame:
+            self._set_key(track, track.spare)
+        elif key == frame and track.failures:   # nothing connects this frame to the old keys
+            self._begin(view, frame, image, weight, sharp=True)
+            return
+        elif key == frame and key not in known:
             self._set_key(track, Spare(frame, image, weight, track.last or (0.0, 0.0), None))
-            key = frame
         place = next((item for item in track.graph.keys.values() if item.frame == key), None)
         if place is None:
             kept = ", ".join(str(item.frame[1]) for item in track.graph.keys.values())
@@ -192,12 +195,15 @@ class Drift:
             best = track.best_quality, track.best_inliers, track.since_key
             self._retarget(track, int(item["active"]))
             track.best_quality, track.best_inliers, track.since_key = best
+            track.waiting = [int(id_) for id_ in item["waiting"]]
             self._tracks[str(view)] = track
 
     def _begin(self, view: str, key: FrameKey, image: NDArray[Any], weight: FloatArray | None, *,
                sharp: bool) -> DriftResult:
-        """Start a track: drift exactly 0."""
+        """Start a track: drift exactly 0; not with a frame that shows nothing."""
         reference = prepare_reference(image, id=self._take_id(), weight=weight)
+        if not reference.structured:
+            return DriftResult(registration_quality=0.0, problems=("no structure to measure the drift against",))
         limit = int(np.clip(KEY_BYTES // max(reference.frame.contrast.nbytes, 1), 4, 64))
         track = Track(KeyGraph(limit=limit), origin_frame=key, last=(0.0, 0.0), newest=(key, image, weight))
         track.graph.add(Key(reference.id, key, (0.0, 0.0), 0.0, reference, sharp), [])
@@ -250,7 +256,11 @@ class Drift:
         return self._set_key(track, candidate)
 
     def _set_key(self, track: Track, chosen: Spare) -> tuple[tuple[FrameKey, DriftResult], ...]:
-        """Make a frame the active key, measure it against older ones, and return the frames that this revises."""
+        """Make a frame the active key and return the frames that this revises.
+
+        It is measured against the key it was found with at once, and against others with the frames to come: no
+        frame waits for all of them.
+        """
         reference = prepare_reference(chosen.image, id=self._take_id(), weight=chosen.weight)
         found, graph = chosen.registration, track.graph
         edges: list[Edge] = []
@@ -261,16 +271,28 @@ class Drift:
             shift = carried(base.pose, (found.dy, found.dx), found.rotation_deg)
             edges.append(Edge(base.id, reference.id, shift, found.sigma_px))
         reach = EDGE_REACH * min(chosen.image.shape)
-        for older in graph.spread(chosen.drift, reach_px=reach, count=EDGES):
-            if found is not None and older.id == found.reference_id:
-                continue
-            back = register_prepared((reference,), older.reference.frame, min_overlap=self.settings.overlap)
-            if trusted(back, self.settings) and back.sigma_px is not None:
-                turn = None if back.rotation_deg is None else -back.rotation_deg
-                shift = carried(older.pose, backwards((back.dy, back.dx), back.rotation_deg), turn)
-                edges.append(Edge(older.id, reference.id, shift, back.sigma_px))
+        others = [older.id for older in graph.spread(chosen.drift, reach_px=reach, count=EDGES)
+                  if found is None or older.id != found.reference_id]
         graph.add(Key(reference.id, chosen.frame, chosen.drift, 0.0, reference, rotation_deg=rotation_deg), edges)
         self._retarget(track, reference.id)
+        track.waiting = others
+        revisions = self._revise(track)
+        while not edges and track.waiting:   # nothing holds it yet
+            revisions += self._connect(track)
+        return revisions
+
+    def _connect(self, track: Track) -> tuple[tuple[FrameKey, DriftResult], ...]:
+        """Measure the active key against the next one that waits; return the frames that this revises."""
+        active = track.target.active
+        older = track.graph.keys.get(track.waiting.pop(0)) if track.waiting else None
+        if older is None or active is None:
+            return ()
+        back = register_prepared((active,), older.reference.frame, min_overlap=self.settings.overlap)
+        if not trusted(back, self.settings) or back.sigma_px is None:
+            return ()
+        turn = None if back.rotation_deg is None else -back.rotation_deg
+        shift = carried(older.pose, backwards((back.dy, back.dx), back.rotation_deg), turn)
+        track.graph.connect(Edge(older.id, active.id, shift, back.sigma_px))
         return self._revise(track)
 
     def _revise(self, track: Track) -> tuple[tuple[FrameKey, DriftResult], ...]:
@@ -306,6 +328,7 @@ class Drift:
         track.target = Target(self._version, chosen.reference,
                               tuple(key.reference for key in others if key.id != active))
         track.since_key, track.best_quality, track.best_inliers, track.spare = 0, 0.0, 0.0, None
+        track.waiting = []
 
     def _keep_warm(self, view: str) -> None:
         """Rebuild the tile caches of a view that comes back, and let go those of the view seen least recently."""

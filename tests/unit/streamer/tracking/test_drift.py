@@ -89,6 +89,15 @@ def test_a_bad_first_frame_is_not_the_origin(track, movie):
     assert off(feed(track, 2, movie.frame((8, 9))), (3, 4)) < 0.1
 
 
+def test_an_empty_first_frame_is_not_the_origin(track, movie):
+    empty = np.random.default_rng(5).poisson(100.0, SHAPE).astype(np.float32)
+    result = feed(track, 0, empty)
+    assert result.drift_y_px is None
+    assert result.problems
+    assert track.reference("") is None
+    assert feed(track, 1, movie.frame((0, 0))).drift_y_px == 0.0
+
+
 def test_a_blurred_origin_is_replaced_as_key_but_stays_the_origin(track, movie):
     feed(track, 0, movie.frame((0, 0), blur_px=8.0), verdict="blurred")
     first = feed(track, 1, movie.frame((2, 3)))
@@ -191,6 +200,13 @@ class TestRebase:
         track.rebase("")
         assert track.reference("")[0] == 5
         assert off(feed(track, 6, movie.frame((30, 3))), (5, 3)) < 0.1
+
+    def test_the_newest_sharp_frame_is_kept_while_blurred_ones_follow(self, track, movie):
+        for index in range(3):
+            feed(track, index, movie.frame((5 * index, 0)))
+        feed(track, 3, movie.frame((15, 0), blur_px=6.0), verdict="blurred")
+        track.rebase("", ("a", 2))
+        assert off(feed(track, 4, movie.frame((16, 3))), (6, 3)) < 0.1
 
     def test_a_frame_that_was_lost_starts_anew(self, track, movie):
         feed(track, 0, movie.frame((0, 0)))

@@ -91,6 +91,8 @@ class Track:
     spare: Spare | None = None
     """Newest registered frame that is fit to be a key and is none yet."""
     newest: tuple[FrameKey, NDArray[Any], FloatArray | None] | None = None
+    waiting: list[int] = field(default_factory=list)
+    """Older keys that the active key has still to be measured against, one with every frame."""
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as builtins and arrays."""
@@ -98,7 +100,8 @@ class Track:
                 "origin_frame": list(self.origin_frame),
                 "active": -1 if self.target.active is None else self.target.active.id,
                 "last": None if self.last is None else list(self.last), "failures": self.failures,
-                "since_key": self.since_key, "best": [self.best_quality, self.best_inliers]}
+                "since_key": self.since_key, "waiting": list(self.waiting),
+                "best": [self.best_quality, self.best_inliers]}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Track:

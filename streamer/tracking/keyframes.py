@@ -92,6 +92,11 @@ class KeyGraph:
             given_up.append(self._give_up(protect | {self.origin, key.id}))
         return given_up
 
+    def connect(self, edge: Edge) -> None:
+        """Add one more measurement between two keys and solve."""
+        self.edges.append(edge)
+        self._solve()
+
     def nearest(self, pose: tuple[float, float], *, reach_px: float) -> list[Key]:
         """Return sharp keys within reach on both axes, the nearest first."""
         found = [key for key in self.keys.values()

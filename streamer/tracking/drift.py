@@ -43,6 +43,8 @@ KEY_PAUSE_FRAMES = 2
 EDGES = 6
 EDGE_REACH = 0.55
 LOST_AFTER = 3
+KNOWN_SHARE = 0.5
+"""Of the step between keys: how near a key must be for its place to count as known."""
 KEY_BYTES = 160_000_000
 """Memory for the keys of one view."""
 REVISE_PX = 0.01
@@ -253,7 +255,26 @@ class Drift:
                 self._retarget(track, used.id)   # found again by another key
             track.spare = candidate
             return ()
+        back = self._known_place(track, candidate, registration) if far and not changed else None
+        if back is not None:
+            self._retarget(track, back.id)
+            track.spare = candidate
+            return ()
         return self._set_key(track, candidate)
+
+    def _known_place(self, track: Track, candidate: Spare, registration: Registration) -> Key | None:
+        """Return the key of a place that the sample has come back to, if it still looks the same there.
+
+        A sample that goes to and fro thus needs no more keys than the way is long.
+        """
+        reach = KNOWN_SHARE * self.settings.key_step * min(candidate.image.shape)
+        for key in track.graph.nearest(candidate.drift, reach_px=reach):
+            reference = with_levels(key.reference)
+            again = measure(candidate.image, Target(active=reference), settings=self.settings, weight=candidate.weight)
+            if trusted(again, self.settings) and again.quality > QUALITY_KEPT * registration.quality:
+                track.graph.keys[key.id] = replace(key, reference=reference)   # its caches are there already
+                return key
+        return None
 
     def _set_key(self, track: Track, chosen: Spare) -> tuple[tuple[FrameKey, DriftResult], ...]:
         """Make a frame the active key and return the frames that this revises.

@@ -72,6 +72,17 @@ def test_a_long_way_is_followed_without_adding_up_errors(track):
     assert results[-1].trend_y_px + results[-1].jitter_y_px == pytest.approx(results[-1].drift_y_px)
 
 
+def test_to_and_fro_needs_no_more_keys_than_the_way_is_long(track, movie):
+    way = [(10.0 * step, 4.0 * step) for step in range(16)]
+    rounds = [way, way[::-1], way, way[::-1]]
+    used = []
+    for number, places in enumerate(rounds):
+        results = [feed(track, 100 * number + index, movie.frame(place)) for index, place in enumerate(places)]
+        assert max(off(result, place) for result, place in zip(results, places, strict=True)) < 0.3
+        used.append({result.reference_index for result in results})
+    assert used[2] | used[3] <= used[0] | used[1]
+
+
 def test_a_bad_frame_has_no_drift_and_changes_nothing(track, movie):
     feed(track, 0, movie.frame((0, 0)))
     before = track.target("")

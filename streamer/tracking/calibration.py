@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ UNLIT = 0.05
 _HOT_SIGMA = 10.0        # a dark current this far from its neighbours' makes a hot pixel
 _DEAD_SHARE = 0.5        # a response that differs from its neighbours' by more than this share is not to be trusted
 _CLOSED_SHARE = 0.5      # darks brighter than this share of the flats were taken with the shutter open
+_SURVEY_FLATS = 16       # after the first ones, the light is surveyed anew with every so many flats
 _BRIGHTEST = 99.0        # percentile
 
 
@@ -41,6 +42,8 @@ class Calibration:
         self._open_beam = 0.0   # mean of the newest flat, counts, dark included
         self._version = 0
         self._hot: BoolArray | None = None   # of the mean dark; None when it has to be found anew
+        self._light: _Light | None = None    # of the mean flat, likewise
+        self._flats_seen = 0
         self._correction: Correction | None = None
 
     @property
@@ -70,15 +73,17 @@ class Calibration:
         if known is not None and known.shape != frame.pixels.shape:
             problem = (f"{frame.kind} has shape {frame.pixels.shape}, the calibration had {known.shape}: "
                        "earlier flats and darks are given up")
-            self._flat = self._dark = self._hot = None
+            self._flat = self._dark = self._hot = self._light = None
             self._flats = self._darks = 0
-        pixels = np.nan_to_num(frame.pixels.astype(np.float32), copy=False, posinf=0.0, neginf=0.0)
         if frame.kind == "flat":
-            self._flats, self._flat = _fold(self._flats, self._flat, pixels, self._settings.flats)
+            self._flats, self._flat = _fold(self._flats, self._flat, frame.pixels, self._settings.flats)
             self._open_beam = seen.mean
+            self._flats_seen += 1
+            if self._flats_seen % _SURVEY_FLATS == 0 or self._flats_seen.bit_count() == 1:
+                self._light = None   # the first flats teach much, later ones little
         else:
-            self._darks, self._dark = _fold(self._darks, self._dark, pixels, self._settings.darks)
-            self._hot = None
+            self._darks, self._dark = _fold(self._darks, self._dark, frame.pixels, self._settings.darks)
+            self._hot = self._light = None
         self._version += 1
         self._correction = None
         return problem
@@ -95,13 +100,16 @@ class Calibration:
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to go on later, as builtins and arrays."""
         return {"flat": self._flat, "dark": self._dark, "flats": self._flats, "darks": self._darks,
-                "open_beam": self._open_beam, "version": self._version}
+                "flats_seen": self._flats_seen, "open_beam": self._open_beam, "version": self._version,
+                "light": None if self._light is None else list(self._light)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `snapshot`."""
         self._flat, self._dark = state["flat"], state["dark"]
         self._flats, self._darks = int(state["flats"]), int(state["darks"])
         self._open_beam, self._version = float(state["open_beam"]), int(state["version"])
+        self._flats_seen = int(state["flats_seen"])
+        self._light = None if state["light"] is None else _Light(*state["light"])
         self._hot = self._correction = None
 
     def _refusal(self, frame: Frame, mean: float, saturated: float, finite: float) -> str:
@@ -122,33 +130,50 @@ class Calibration:
     def _make(self) -> Correction:
         if self._hot is None and self._dark is not None:   # darks come rarely, a flat may come with every frame
             self._hot = _hot(self._dark)
-        bad = self._hot
         if self._flat is None:
-            return Correction(dark=self._dark, bad=_or_none(bad), darks=self._darks)
-        light = self._flat if self._dark is None else self._flat - self._dark
-        smooth = cv2.medianBlur(light, 5)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            response = light / smooth
-        broken = ~(np.abs(response - 1) < _DEAD_SHARE)
-        brightest = max(float(np.percentile(smooth[::4, ::4], _BRIGHTEST)), 1e-30)
-        weight = np.minimum(smooth * np.float32(1 / brightest), np.float32(1))
-        weight[weight < UNLIT] = 0.0
-        lit = weight > 0
-        broken &= lit
-        bad = broken if bad is None else broken | (bad & lit)
+            return Correction(dark=self._dark, bad=_or_none(self._hot), darks=self._darks)
+        counts = self._flat if self._dark is None else self._flat - self._dark
+        if self._light is None:
+            self._light = _survey(counts, self._hot)
+        light = self._light
         dark_mean = 0.0 if self._dark is None else float(self._dark.mean())
-        now = (self._open_beam - dark_mean) / max(float(light.mean()), 1e-30)
-        gain = np.zeros_like(light)
-        np.divide(1.0, light * np.float32(now), out=gain, where=lit & ~broken)
-        return Correction(dark=self._dark, gain=gain, weight=weight, bad=_or_none(bad),
+        now = (self._open_beam - dark_mean) / max(float(counts.mean()), 1e-30)
+        gain = np.zeros_like(counts)
+        np.divide(np.float32(1.0 / now), counts, out=gain, where=light.usable & (counts > 0))
+        return Correction(dark=self._dark, gain=gain, weight=light.weight, bad=light.bad,
                           flats=self._flats, darks=self._darks)
 
 
-def _fold(count: int, mean: FloatArray | None, pixels: FloatArray, most: int) -> tuple[int, FloatArray]:
+class _Light(NamedTuple):
+    """What the mean flat tells beside the gain; it changes little from flat to flat."""
+
+    weight: FloatArray
+    """(M, N) smooth share of the brightest light, 0 where there is next to none."""
+    usable: BoolArray
+    """(M, N) lit and not broken."""
+    bad: BoolArray | None
+
+
+def _survey(counts: FloatArray, hot: BoolArray | None) -> _Light:
+    """Find where there is light, and the pixels that do not follow their neighbours."""
+    smooth = cv2.medianBlur(counts, 5)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        broken = ~(np.abs(counts / smooth - 1) < _DEAD_SHARE)
+    brightest = max(float(np.percentile(smooth[::4, ::4], _BRIGHTEST)), 1e-30)
+    weight = np.minimum(smooth * np.float32(1 / brightest), np.float32(1))
+    weight[weight < UNLIT] = 0.0
+    lit = weight > 0
+    broken &= lit
+    return _Light(weight, lit & ~broken, _or_none(broken if hot is None else broken | (hot & lit)))
+
+
+def _fold(count: int, mean: FloatArray | None, pixels: AnyArray, most: int) -> tuple[int, FloatArray]:
+    """Fold a frame into a running mean of at most so many; returns the new count and mean."""
     count = min(count + 1, most)
-    if mean is None:
-        return count, pixels
-    return count, mean + (pixels - mean) / np.float32(count)
+    values = pixels.astype(np.float32)
+    if pixels.dtype.kind == "f":
+        np.nan_to_num(values, copy=False, posinf=0.0, neginf=0.0)
+    return count, values if mean is None else cv2.addWeighted(mean, 1 - 1 / count, values, 1 / count, 0.0)
 
 
 def _hot(dark: FloatArray) -> BoolArray:

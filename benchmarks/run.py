@@ -186,9 +186,9 @@ def burst(folder: Path, *, quick: bool) -> list[Row]:
     accounting = json.loads((session / "summary.json").read_text())["accounting"]
     found = {name: accounting[name]["count"] for name in ("missing", "duplicate", "malformed", "refused", "dropped")}
     told = ", ".join(f"{value} {name}" for name, value in found.items())
-    return [(f"PUSH {count} frames as fast as it goes", "every frame accounted for",
-             f"{accounting['received']} received, {accounting['measured']} measured, {told}; "
-             f"{count / elapsed:.0f} frames/s")]
+    outcome = (f"{accounting['received']} received, {accounting['measured']} measured, {told}; "
+               f"{count / elapsed:.0f} frames/s")
+    return [(f"PUSH {count} frames as fast as it goes", "every frame accounted for", outcome)]
 
 
 def accuracy(folder: Path, *, quick: bool) -> list[Row]:
@@ -239,7 +239,8 @@ def compare(folder: Path, scenario: str, seed: int) -> Comparison:
                       [int(np.count_nonzero(each)) for each in counts])
 
 
-BENCHMARKS: dict[str, Callable[..., list[Row]]] = {"analyse": analyse, "live": live, "burst": burst, "accuracy": accuracy}
+BENCHMARKS: dict[str, Callable[..., list[Row]]] = {
+    "analyse": analyse, "live": live, "burst": burst, "accuracy": accuracy}
 
 
 def main() -> None:

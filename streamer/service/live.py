@@ -19,7 +19,7 @@ from streamer.errors import TxmError
 from streamer.export import export_session
 from streamer.journal import Journal
 from streamer.pipeline import Outcome
-from streamer.records import EndOfAcquisition, FloatArray, Frame, Status
+from streamer.records import EndOfAcquisition, FloatArray, Frame, Refusal, Status
 from streamer.service.commands import Commands, Request
 from streamer.service.conveyor import Conveyor
 from streamer.service.inbox import Dropped, Inbox, Item
@@ -162,11 +162,15 @@ class Service:
 
     def _note(self, item: Item) -> None:
         if isinstance(item, EndOfAcquisition):
-            self._open.discard(item.acquisition)
-            self._ended = not self._open
+            closed = {item.acquisition} if item.acquisition else set(self._open)   # without a name: what is open
+            if closed & self._open:
+                self._open -= closed
+                self._ended = not self._open
             return
         arrived = item.frame if isinstance(item, Dropped) else item
         self._last_frame = arrived.received_at or time.time()
+        if isinstance(arrived, Refusal):   # a message that could not be read opens nothing
+            return
         if arrived.kind == "projection":   # flats and darks may be acquisitions of their own; they come and go
             self._acquisition = arrived.acquisition
             self._open.add(arrived.acquisition)

@@ -179,6 +179,21 @@ def test_trouble_of_the_stream_is_counted_and_named(frames: list[Frame], tmp_pat
     assert "209920" in lied.problems   # what the header promised
 
 
+def test_once_ends_with_the_last_acquisition_whatever_came_between(frames: list[Frame], tmp_path: Path) -> None:
+    settings = free_ports("flow.enabled=false")
+    source = ZeroMQSource(settings.frames)
+    service = Service(settings, tmp_path, source)
+    sender = Sender(source.endpoint)
+    sender.end("scan/flat")   # closes nothing that is open
+    sender.send(frames[:4])
+    sender.socket.send_multipart([b"not json", b"x"])
+    sender.send(frames[4:6])
+    sender.end("scan")
+    service.run(until_end=True)
+    sender.close()
+    assert _accounting(tmp_path)["measured"] == 6
+
+
 def test_settings_change_between_frames_and_every_row_says_which_were_in_force(
     frames: list[Frame], tmp_path: Path
 ) -> None:

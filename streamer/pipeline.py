@@ -151,6 +151,15 @@ class Pipeline:
 
     def begin(self, frame: Frame) -> Job:
         """Take a frame in, in order of arrival: flats and darks at once, projections with their context."""
+        try:
+            return self._begin(frame)
+        except FrameError as error:
+            return Job(frame, None, f"refused: {error}")
+        except Exception as error:  # one broken frame must not end a beamtime
+            log.exception("%s %d of %r could not be taken in", frame.kind, frame.index, frame.acquisition)
+            return Job(frame, None, f"internal error while taking it in: {error}; please report it with the log")
+
+    def _begin(self, frame: Frame) -> Job:
         if min(frame.pixels.shape) < SMALLEST_PX:
             rows, columns = frame.pixels.shape
             return Job(frame, None, f"refused: {rows} x {columns} px is too small to be analysed; "

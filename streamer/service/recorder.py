@@ -26,6 +26,8 @@ _HISTORY = 4096
 _BACKLOG = 10_000
 """Batches kept while the journal cannot be written."""
 
+_NOTHING = Batch()
+
 _FLOW_ARRAYS = ("displacement_px", "valid", "sigma_px", "grid_y_px", "grid_x_px")
 
 
@@ -130,8 +132,9 @@ class Recorder:
         A journal that cannot be written is tried again with the next commit; results are published all the
         same and `problem` says what is wrong.
         """
-        self._backlog.append(self._batch)
-        self._batch = Batch()
+        if self._batch != _NOTHING:
+            self._backlog.append(self._batch)
+            self._batch = Batch()
         self._write_backlog()
         if self._publish is not None:
             for topic, sequence, fields, arrays in self._outgoing:

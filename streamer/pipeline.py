@@ -59,6 +59,8 @@ class Job:
     context: Context | None
     """None for what needs no measuring: flats, darks and refused frames."""
     problem: str = ""
+    refused: bool = False
+    """Whether the problem keeps the frame from being used at all."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -154,39 +156,38 @@ class Pipeline:
         try:
             return self._begin(frame)
         except FrameError as error:
-            return Job(frame, None, f"refused: {error}")
+            return Job(frame, None, f"refused: {error}", refused=True)
         except Exception as error:  # one broken frame must not end a beamtime
             log.exception("%s %d of %r could not be taken in", frame.kind, frame.index, frame.acquisition)
-            return Job(frame, None, f"internal error while taking it in: {error}; please report it with the log")
+            problem = f"internal error while taking it in: {error}; please report it with the log"
+            return Job(frame, None, problem, refused=True)
 
     def _begin(self, frame: Frame) -> Job:
         if min(frame.pixels.shape) < SMALLEST_PX:
             rows, columns = frame.pixels.shape
-            return Job(frame, None, f"refused: {rows} x {columns} px is too small to be analysed; "
-                                    f"at least {SMALLEST_PX} px on either side are needed")
+            raise FrameError(f"{rows} x {columns} px is too small to be analysed; at least {SMALLEST_PX} px on "
+                             "either side are needed")
         if frame.kind != "projection":
             return Job(frame, None, self._calibration.add(frame))
-        view, problem = self._assign(frame)
-        if problem:
-            return Job(frame, None, problem)
-        frame = msgspec.structs.replace(frame, view=view)
-        context = Context(self._calibration.correction(frame.pixels.shape), self._drift.target(view), self._settings)
-        return Job(frame, context)
+        frame = msgspec.structs.replace(frame, view=self._assign(frame))
+        correction = self._calibration.correction(frame.pixels.shape)
+        return Job(frame, Context(correction, self._drift.target(frame.view), self._settings))
 
     def finish(self, job: Job, measurement: Measurement | FrameError | None) -> Outcome:
         """Bring a measured frame together with what came before it; in order of arrival."""
         frame = job.frame
         if isinstance(measurement, Measurement) and job.context is not None:
             return self._track(frame, measurement, job.context)
-        row = FrameRow(index=frame.index, acquisition=frame.acquisition, view=frame.view or DEFAULT_VIEW,
-                       kind=frame.kind, exposed_at=utc_text(frame.exposed_at), received_at=utc_text(frame.received_at),
-                       recollects=frame.recollects, problems=job.problem)
+        problem, refused = job.problem, job.refused
         if isinstance(measurement, FrameError):
-            row = msgspec.structs.replace(row, problems=str(measurement))
-        return Outcome(row, refused=bool(row.problems) and frame.kind == "projection")
+            problem, refused = str(measurement), True
+        row = FrameRow(index=frame.index, acquisition=frame.acquisition, view=frame.view or DEFAULT_VIEW,
+                       kind=frame.kind, exposed_at=utc_text(frame.exposed_at),
+                       received_at=utc_text(frame.received_at), recollects=frame.recollects, problems=problem)
+        return Outcome(row, refused=refused)
 
-    def _assign(self, frame: Frame) -> tuple[str, str]:
-        """Return the view of a projection, and why it does not fit into it.
+    def _assign(self, frame: Frame) -> str:
+        """Return the view of a projection, or raise a FrameError when it does not fit into it.
 
         A view keeps the shape and type of its first frame. A new acquisition may bring another: it gets a view of
         its own, while a stray frame in the middle of an acquisition is refused.
@@ -195,10 +196,10 @@ class Pipeline:
         shape, dtype = frame.pixels.shape, frame.pixels.dtype
         known = self._formats.setdefault(view, (shape, dtype, frame.acquisition))
         if known[:2] == (shape, dtype):
-            return view, ""
+            return view
         if known[2] == frame.acquisition:
-            return view, (f"refused: {_describe(shape, dtype)}, but view {view!r} began with "
-                          f"{_describe(*known[:2])}; start a new acquisition to change the format")
+            raise FrameError(f"{_describe(shape, dtype)}, but view {view!r} began with {_describe(*known[:2])}; "
+                             "start a new acquisition to change the format")
         return self._assign(msgspec.structs.replace(frame, view=f"{view} {_describe(shape, dtype)}"))
 
     def _track(self, frame: Frame, measurement: Measurement, context: Context) -> Outcome:

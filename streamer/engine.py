@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import cv2
 
@@ -28,6 +29,29 @@ class InlineExecutor(Executor):
         except Exception as error:  # noqa: BLE001  (handed to whoever asks for the result)
             future.set_exception(error)
         return future
+
+
+class ClusterExecutor(Executor):
+    """Runs what is submitted on a Dask cluster that lives and ends with it.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Closed with `shutdown`, and with it a cluster that it started.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._executor: Executor = client.get_executor(pure=False)
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Send `function` to a worker."""
+        return self._executor.submit(function, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Finish what was submitted, then end the cluster."""
+        self._executor.shutdown(wait and not cancel_futures)   # Dask's own cancels when it does not wait
+        self._client.close()
 
 
 def worker_count(settings: EngineSettings) -> int:
@@ -54,6 +78,7 @@ def open_engine(settings: EngineSettings) -> Executor:
     except ImportError as error:
         raise SettingsError("setting engine.kind = 'dask' needs Dask, which is not installed; "
                             "install txm-live[cluster] or choose 'threads'") from error
-    client = distributed.Client(n_workers=worker_count(settings), threads_per_worker=1)
-    executor: Executor = client.get_executor(pure=False)
-    return executor
+    logging.getLogger("distributed").setLevel(logging.WARNING)   # it tells every step on standard error otherwise
+    client = distributed.Client(n_workers=worker_count(settings), threads_per_worker=1, dashboard_address=None,
+                                silence_logs="ERROR")
+    return ClusterExecutor(client)

@@ -72,6 +72,19 @@ def test_analyse_leaves_a_session_and_says_what_came_out(stack: Path, tmp_path: 
     assert float(rows[3]["drift_y_px"]) == pytest.approx(2.1, abs=0.3)
 
 
+def test_a_cluster_gives_the_same_numbers_and_is_quiet(stack: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
+    tables = []
+    for kind in ("inline", "dask"):
+        done = streamer("analyse", stack, "--out", tmp_path / kind, "--set", f"engine.kind={kind}",
+                        "--set", "engine.workers=2")
+        assert (done.returncode, done.stderr) == (0, "")
+        with (tmp_path / kind / "frames.csv").open() as file:
+            tables.append([{name: value for name, value in row.items() if name not in {"received_at", "latency_ms"}}
+                           for row in csv.DictReader(file)])
+    assert tables[0] == tables[1]
+
+
 def test_a_session_is_not_analysed_over(stack: Path, tmp_path: Path) -> None:
     assert streamer("analyse", stack, "--out", tmp_path / "s").returncode == 0
     again = streamer("analyse", stack, "--out", tmp_path / "s")

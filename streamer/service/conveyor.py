@@ -105,12 +105,12 @@ class Conveyor:
         """Finish the oldest frame on its way, waiting for it if need be."""
         job, measured = self._pending.popleft()
         started = time.perf_counter()
-        measurement = None if measured is None else measured.result()
         try:
+            measurement = None if measured is None else measured.result()
             outcome = self.pipeline.finish(job, measurement)
         except Exception as error:  # one broken frame must not end a beamtime
             log.exception("frame %d of %r could not be followed", job.frame.index, job.frame.acquisition)
-            outcome = self.pipeline.finish(job, FrameError(f"internal error while tracking: {error}; please report it"))
+            outcome = self.pipeline.finish(job, FrameError(f"internal error: {error}; please report it with the log"))
         self._record(job.frame, outcome)
         self.timing.add(outcome.elapsed_ms | {"finish": 1e3 * (time.perf_counter() - started)})
 
@@ -140,8 +140,8 @@ class Conveyor:
         self.timing.add_latency(latency_ms)
         for key, columns in outcome.revisions:
             changed = self._recorder.revise(key, columns)
-            if changed is not None and changed[0].verdict != changed[1].verdict:
-                self.alert(self.alarms.frame(changed[1], at=frame.received_at))
+            if changed is not None:
+                self.alert(self.alarms.revision(*changed, at=frame.received_at))
         if outcome.refused:
             self._count_refusal(refusal_of(frame, row.problems))
         else:

@@ -53,10 +53,8 @@ class Alarms:
         """Judge a new row; return alerts that are new or count on."""
         passed = self._passed[row.view] = self._passed.get(row.view, 0) + 1
         found: list[tuple[str, Severity, str]] = []
-        if row.verdict == "blurred" and not row.provisional:
-            length, angle = row.blur_length_px or 0.0, row.blur_angle_deg or 0.0
-            text = f"frame {row.index} is blurred: {length:.1f} px along {angle:.0f} deg; take it again"
-            found.append(("blurred_frame", "MINOR", text))
+        if _surely_blurred(row):
+            found.append(("blurred_frame", "MINOR", _blurred_text(row)))
         if row.verdict == "bad":
             found.append(("bad_frame", "MAJOR", f"frame {row.index} has no usable image: {row.problems}"))
         if lost:
@@ -66,6 +64,14 @@ class Alarms:
             found.append(("jump", "MINOR", f"the sample jumped by {jump_px:.0f} px at frame {row.index}"))
         return [self._raise(rule, severity, text, at=at, passed=passed, view=row.view, index=row.index,
                             acquisition=row.acquisition) for rule, severity, text in found]
+
+    def revision(self, before: FrameRow, after: FrameRow, *, at: float) -> list[Alert]:
+        """Judge an earlier row that was revised: a frame is reported as soon as it is surely blurred, and once."""
+        if _surely_blurred(before) or not _surely_blurred(after):
+            return []
+        return [self._raise("blurred_frame", "MINOR", _blurred_text(after), at=at,
+                            passed=self._passed.get(after.view, 0), view=after.view, index=after.index,
+                            acquisition=after.acquisition)]
 
     def event(self, event: Event) -> list[Alert]:
         """Judge something that happened to the stream."""
@@ -120,3 +126,12 @@ class Alarms:
             if burst.alert.id == alert.id:
                 burst.alert = alert
         return alert
+
+
+def _surely_blurred(row: FrameRow) -> bool:
+    return row.verdict == "blurred" and not row.provisional
+
+
+def _blurred_text(row: FrameRow) -> str:
+    length_px, angle_deg = row.blur_length_px or 0.0, row.blur_angle_deg or 0.0
+    return f"frame {row.index} is blurred: {length_px:.1f} px along {angle_deg:.0f} deg; take it again"

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from streamer.engine import InlineExecutor
+from streamer.journal import Journal
+from streamer.pipeline import Outcome
+from streamer.records import Frame, FrameRow
+from streamer.service.conveyor import Conveyor
+from streamer.service.recorder import Recorder
+from streamer.settings import load
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path, create=True) as opened:
+        yield opened
+
+
+def _conveyor(journal: Journal, executor: Executor) -> tuple[Conveyor, Recorder]:
+    recorder = Recorder(journal)
+    return Conveyor(load(), recorder, executor, ahead=1, on_flow=lambda task: None), recorder
+
+
+def _frame(index: int) -> Frame:
+    pixels = np.random.default_rng(index).poisson(300.0, (96, 96)).astype(np.uint16)
+    return Frame(pixels=pixels, index=index, acquisition="a", received_at=time.time())
+
+
+@pytest.mark.parametrize(("before", "after", "alerts"), [
+    ({"verdict": "blurred", "provisional": True}, {"provisional": False}, 1),
+    ({"verdict": "sharp", "provisional": True}, {"verdict": "blurred", "provisional": False}, 1),
+    ({"verdict": "sharp", "provisional": True}, {"verdict": "blurred", "provisional": True}, 0),
+    ({"verdict": "sharp", "provisional": True}, {"provisional": False}, 0),
+    ({"verdict": "blurred", "provisional": False}, {"blur_length_px": 5.0}, 1),   # the one of its arrival
+    ({"verdict": "bad", "provisional": False}, {"drift_y_px": 1.0}, 1),
+])
+def test_every_blurred_frame_raises_one_alert_as_soon_as_it_is_sure(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, before: dict[str, Any], after: dict[str, Any], alerts: int
+) -> None:
+    conveyor, recorder = _conveyor(journal, InlineExecutor())
+    row = FrameRow(index=0, acquisition="a", view="main", kind="projection", blur_length_px=4.0, **before)
+    later = msgspec.structs.replace(row, index=1, verdict="sharp", provisional=False)
+    outcomes = iter([Outcome(row), Outcome(later, revisions=((("a", 0), after),))])
+    monkeypatch.setattr(conveyor.pipeline, "finish", lambda job, measurement: next(outcomes))
+    for index in range(2):
+        conveyor.offer(_frame(index))
+        conveyor.drain()
+    recorder.commit()
+    assert sum(alert.count for _, alert in journal.alerts()) == alerts
+
+
+class _Dying(Executor):
+    """Loses what is submitted, as a cluster does whose worker died."""
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_exception(RuntimeError("the worker died"))
+        return future
+
+
+def test_a_lost_worker_costs_its_frame_and_no_more(journal: Journal) -> None:
+    conveyor, recorder = _conveyor(journal, _Dying())
+    conveyor.offer(_frame(0))
+    conveyor.drain()
+    recorder.commit()
+    ((_, row),) = journal.rows()
+    assert "the worker died" in row.problems
+    assert conveyor.ledger.accounting().refused.count == 1

@@ -17,7 +17,9 @@ from support import flow_scenes
 from streamer.errors import FrameError
 from streamer.imaging import flow
 
-SEEDS = (7101, 7202)   # nothing was tuned on these
+SEEDS = (7101, 7202)
+"""Not blind: failures on them at 100 and 200 photons led to the correction for the noise of the reference. What
+comes out on seeds that nobody had seen is in benchmarks/README.md."""
 
 
 @lru_cache(maxsize=32)

@@ -70,7 +70,7 @@ class Measurement:
     image: FloatArray
     """(M, N) corrected."""
     level: correcting.Level
-    power: spectrum.PolarPower
+    spectrum: spectrum.Spectrum
     registration: Registration
     target_version: int
     elapsed_ms: dict[str, float]
@@ -119,11 +119,11 @@ def _measure(frame: Frame, context: Context) -> Measurement:
     image = correcting.correct(frame.pixels, context.correction,
                                zinger_sigma=context.settings.calibration.zinger_sigma)
     clock.lap("correct")
-    power = spectrum.polar_power(image, context.correction.weight)
+    seen = spectrum.measure_spectrum(image, context.correction.weight)
     clock.lap("spectrum")
     registration = _register(image, context.correction, context.target, context.settings)
     clock.lap("register")
-    return Measurement(image, level, power, registration, context.target.version, elapsed)
+    return Measurement(image, level, seen, registration, context.target.version, elapsed)
 
 
 def _register(
@@ -211,8 +211,8 @@ class Pipeline:
         if target.version != measurement.target_version:   # the reference changed while this frame was measured
             registration = _register(measurement.image, context.correction, target, self._settings)
         clock.lap("register_again")
-        problem = self._exposure.judge(view, measurement.level, measurement.power)
-        sharp = self._sharpness.update(view, key, measurement.power, usable=not problem,
+        problem = self._exposure.judge(view, measurement.level, measurement.spectrum.power)
+        sharp = self._sharpness.update(view, key, measurement.spectrum.power, usable=not problem,
                                        drift_px=_shift(registration))
         verdict = "bad" if problem else sharp.verdict
         moved = self._drift.update(view, key, measurement.image, registration, verdict=verdict,

@@ -25,7 +25,13 @@ _TAPER = 0.25            # share of the side that the Tukey window tapers, both 
 _NOISE_FREQUENCY = 0.5   # cycles per pixel; the corners of the spectrum beyond hold noise only
 _NOISE_MODES = 32768     # enough for a noise floor good to 1 %
 _AXIS_MODES = 2          # lines of the spectrum at either axis where full dead rows and hot columns pile up
-_CUT_MODES = 8           # lines averaged into a directional spectrum
+_CUT_BINS = 64           # of a directional spectrum
+_CUT_ANGLE_DEG = 10.0    # that a directional spectrum looks to either side...
+_CUT_LINES = 8           # ...or so many lines of the spectrum, where these are wider
+_CELLS = 64              # of the picture of the spectrum, from -0.5 to 0.5 cycles/px
+_CELL_MODES = 16         # looked at in each cell
+
+ComplexArray = NDArray[np.complex64]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,10 +50,36 @@ class PolarPower:
     """Power of the white noise; 1 / photons per pixel in the ideal case."""
     shape: tuple[int, int]
     """Size that was transformed."""
+
+
+class NoiseShape(NamedTuple):
+    """Power of the detector's noise relative to that beyond 0.5 cycles/px; all ones when it is white."""
+
+    bins: FloatArray
+    """(24, 12)."""
     horizontal: FloatArray
-    """(n,) power along x (fx from 0 to 0.5 cycles/px), floor included: what the eye is shown."""
+    """(n,)."""
     vertical: FloatArray
-    """(m,) power along y."""
+    """(n,)."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Spectrum:
+    """All that is kept of the Fourier transform of one frame."""
+
+    power: PolarPower
+    modes: ComplexArray
+    """(2 r + 1, c) Fourier modes up to 0.30 cycles/px in the order of `scipy.fft.rfft2`; their squared modulus has
+    the unit of the power."""
+    horizontal: FloatArray
+    """(n,) power along x, noise included, at the frequencies of `frequencies`."""
+    vertical: FloatArray
+    """(n,) power along y."""
+    cut_counts: tuple[FloatArray, FloatArray]
+    """Independent modes in each value of `horizontal` and `vertical`."""
+    picture: FloatArray
+    """(K, K / 2) power from fy = -0.5 to 0.5 (down) and fx = 0 to 0.5 cycles/px, noise included; the other half
+    mirrors it."""
 
 
 class PolarBins(NamedTuple):
@@ -57,19 +89,55 @@ class PolarBins(NamedTuple):
     window_x: FloatArray
     scale: float
     """Sum of the squared window."""
-    modes: NDArray[np.intp]
-    """Flat indices into the half plane, sorted by bin."""
-    starts: NDArray[np.intp]
-    """Where the bins that have modes begin in `modes`."""
-    filled: NDArray[np.intp]
-    """Numbers of the bins that have modes."""
+    reach: tuple[int, int]
+    """Modes kept along fy (to either side) and fx."""
+    modes: Groups
+    """In `Spectrum.modes`, by ring and sector."""
     counts: FloatArray
     """(24, 12)."""
     noise_modes: NDArray[np.intp]
+    """Flat indices into the half plane, as are those of the groups below."""
+    horizontal: Groups
+    vertical: Groups
+    cells: Groups
+    side: int
+    """Cells along fy."""
+
+
+class Groups(NamedTuple):
+    """Modes sorted into groups."""
+
+    modes: NDArray[np.intp]
+    """Flat indices, sorted by group."""
+    starts: NDArray[np.intp]
+    """Where the groups that have modes begin in `modes`."""
+    filled: NDArray[np.intp]
+    """Numbers of the groups that have modes."""
+    counts: FloatArray
+    """(groups,)."""
+
+    def sums(self, values: FloatArray) -> FloatArray:
+        """Add up the values of each group, (groups,); 0 where it has none."""
+        total = np.zeros(self.counts.size, np.float32)
+        if self.filled.size:
+            total[self.filled] = np.add.reduceat(values, self.starts)
+        return total
+
+    def means(self, transform: ComplexArray) -> FloatArray:
+        """Average the squared modulus of the modes of each group, (groups,)."""
+        total = self.sums(_squared(transform.ravel()[self.modes]))
+        return np.divide(total, self.counts, out=total, where=self.counts > 0)
 
 
 def polar_power(image: FloatArray, weight: FloatArray | None = None) -> PolarPower:
-    """Measure the power of an image in 24 rings and 12 sectors, without the white noise.
+    """Measure the power of an image in 24 rings and 12 sectors; see `measure_spectrum`."""
+    return measure_spectrum(image, weight).power
+
+
+def measure_spectrum(
+    image: FloatArray, weight: FloatArray | None = None, noise: NoiseShape | None = None
+) -> Spectrum:
+    """Transform an image and measure its power: in 24 rings and 12 sectors without the noise, and for display.
 
     The frame is cropped about its centre to sides that are products of 2, 3 and 5, freed of its mean and
     tapered by a Tukey(0.25) window. The noise floor is the median power of the corners beyond 0.5 cycles/px,
@@ -82,10 +150,12 @@ def polar_power(image: FloatArray, weight: FloatArray | None = None) -> PolarPow
     weight : (M, N) float32 array, optional
         Expected photons, 1 = brightest (`Correction.weight`). Contrast is multiplied by it, which gives back
         the white noise of the raw counts and lets dark corners fade out instead of ending at an edge.
+    noise : NoiseShape, optional
+        How the power of the noise falls or rises with frequency; white without it.
 
     Returns
     -------
-    PolarPower
+    Spectrum
 
     Raises
     ------
@@ -103,21 +173,32 @@ def polar_power(image: FloatArray, weight: FloatArray | None = None) -> PolarPow
     window = slice(top, top + rows), slice(left, left + columns)
     work, mean, scale = _contrast(image[window], bins) if weight is None else (
         _weighted_contrast(image[window], weight[window], bins))
-    work *= (bins.window_y / np.float32(_brightness(image[window], mean)))[:, None]
+    work *= (bins.window_y / np.float32(_brightness(image[window], mean) * np.sqrt(scale)))[:, None]
     work *= bins.window_x
-    transform = scipy.fft.rfft2(work, overwrite_x=True)
-    plane = np.square(transform.real)
-    plane += np.square(transform.imag)
-    unit = np.float32(1.0 / scale)
-    flat = plane.ravel()
-    floor = float(np.median(flat[bins.noise_modes]) * unit) / float(np.log(2.0))
-    power = np.zeros((RINGS, SECTORS), np.float32)
-    if bins.filled.size:
-        power.ravel()[bins.filled] = np.add.reduceat(flat[bins.modes], bins.starts) * unit
-    np.divide(power, bins.counts, out=power, where=bins.counts > 0)
-    power[bins.counts > 0] -= np.float32(floor)
-    horizontal, vertical = directional_spectra(plane)
-    return PolarPower(power, bins.counts, floor, (rows, columns), horizontal * unit, vertical * unit)
+    transform: ComplexArray = scipy.fft.rfft2(work, overwrite_x=True)
+    floor = float(np.median(_squared(transform.ravel()[bins.noise_modes]))) / float(np.log(2.0))
+    modes = _low(transform, bins.reach)
+    power = bins.modes.means(modes).reshape(RINGS, SECTORS)
+    inside = bins.counts > 0
+    power[inside] -= np.float32(floor) * (1.0 if noise is None else noise.bins[inside])
+    return Spectrum(
+        PolarPower(power, bins.counts, floor, (rows, columns)), modes,
+        bins.horizontal.means(transform), bins.vertical.means(transform),
+        (bins.horizontal.counts, bins.vertical.counts),
+        bins.cells.means(transform).reshape(bins.side, -1))
+
+
+def _squared(modes: ComplexArray) -> FloatArray:
+    """Squared modulus, without the square root that `abs` takes."""
+    power: FloatArray = np.square(modes.real)
+    power += np.square(modes.imag)
+    return power
+
+
+def _low(transform: ComplexArray, reach: tuple[int, int]) -> ComplexArray:
+    """Cut the modes up to `HIGHEST` out of the half plane."""
+    up, across = reach
+    return np.concatenate([transform[:up + 1, :across], transform[-up:, :across]])
 
 
 def _contrast(crop: FloatArray, bins: PolarBins) -> tuple[FloatArray, float, float]:
@@ -136,32 +217,9 @@ def _weighted_contrast(crop: FloatArray, weight: FloatArray, bins: PolarBins) ->
     return work, mean, max(float(square_y @ weight @ square_x), 1e-30)
 
 
-def directional_spectra(plane: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Average the power along x and along y over the lines next to the axis.
-
-    Parameters
-    ----------
-    plane : (M, N // 2 + 1) float32 array
-        Squared modulus of `scipy.fft.rfft2`.
-
-    Returns
-    -------
-    horizontal : (N // 2 + 1,) float32 array
-        Power against fx, from 0 to 0.5 cycles/px.
-    vertical : (M // 2 + 1,) float32 array
-        Power against fy.
-    """
-    lines = min(_CUT_MODES, plane.shape[0] // 4, plane.shape[1] // 2)
-    horizontal = (plane[:lines + 1].sum(0) + plane[-lines:].sum(0)) / (2 * lines + 1)
-    half = plane.shape[0] // 2 + 1
-    down = plane[:, :lines + 1].mean(1)
-    up = np.roll(down[::-1], 1)   # the same lines at negative fy
-    return horizontal, 0.5 * (down + up)[:half]
-
-
 def frequencies(count: int) -> FloatArray:
-    """Frequencies in cycles/px of a directional spectrum of `count` values."""
-    return np.linspace(0.0, 0.5, count, dtype=np.float32)
+    """Frequencies in cycles/px of a directional spectrum of `count` values: the middles of its bins."""
+    return ((np.arange(count) + 0.5) * (0.5 / count)).astype(np.float32)
 
 
 @lru_cache(maxsize=256)
@@ -177,26 +235,58 @@ def polar_bins(rows: int, columns: int) -> PolarBins:
     """Lay out the bins for frames of `rows` x `columns` px."""
     fy = np.asarray(np.fft.fftfreq(rows), np.float64)[:, None]
     fx = np.asarray(np.fft.rfftfreq(columns), np.float64)[None, :]
-    radius = np.hypot(fy, fx)
-    ring = np.floor((radius - LOWEST) / (HIGHEST - LOWEST) * RINGS).astype(np.intp)
-    sector = np.floor((np.arctan2(fy, fx) / np.pi + 0.5) * SECTORS).astype(np.intp) % SECTORS
     off_axis = (np.abs(fy) > (_AXIS_MODES + 0.5) / rows) & (fx > (_AXIS_MODES + 0.5) / columns)
-    inside = off_axis & (ring >= 0) & (ring < RINGS)
-    label = (ring * SECTORS + sector)[inside]
-    order = np.argsort(label, kind="stable")
-    modes = np.flatnonzero(inside)[order]
-    label = label[order]
-    counts = np.bincount(label, minlength=RINGS * SECTORS)
-    filled = np.flatnonzero(counts)
-    starts = np.searchsorted(label, filled)
-    noise = np.flatnonzero(off_axis & (radius > _NOISE_FREQUENCY))
-    noise = noise[:: max(1, noise.size // _NOISE_MODES)]
+    noise = np.flatnonzero(off_axis & (np.hypot(fy, fx) > _NOISE_FREQUENCY))
+    reach = min(int(HIGHEST * rows), (rows - 1) // 2), int(HIGHEST * columns) + 1
+    polar = _polar_groups(*(np.concatenate([part[:reach[0] + 1, :reach[1]], part[-reach[0]:, :reach[1]]])
+                            for part in np.broadcast_arrays(fy, fx, off_axis)))
+    cuts = min(_CUT_BINS, min(rows, columns) // 8)
+    side = _CELLS if min(rows, columns) >= 2 * _CELLS else _CELLS // 2
+    cell = np.minimum((fy + 0.5) * side, side - 1).astype(np.intp) * (side // 2) + np.minimum(
+        fx * side, side // 2 - 1).astype(np.intp)
     window_y, window_x = _tukey(rows), _tukey(columns)
     return PolarBins(
         window_y=window_y, window_x=window_x,
         scale=float(np.square(window_y, dtype=np.float64).sum() * np.square(window_x, dtype=np.float64).sum()),
-        modes=modes, starts=starts, filled=filled,
-        counts=counts.reshape(RINGS, SECTORS).astype(np.float32), noise_modes=noise)
+        reach=reach, modes=polar, counts=polar.counts.reshape(RINGS, SECTORS),
+        noise_modes=noise[:: max(1, noise.size // _NOISE_MODES)],
+        horizontal=_cut_groups(fx, np.abs(fy), rows, off_axis, cuts),
+        vertical=_cut_groups(np.abs(fy), fx, columns, off_axis, cuts),
+        cells=_thinned(_groups(cell, np.ones_like(off_axis), side * (side // 2)), _CELL_MODES), side=side)
+
+
+def _polar_groups(fy: NDArray[np.float64], fx: NDArray[np.float64], off_axis: NDArray[np.bool_]) -> Groups:
+    ring = np.floor((np.hypot(fy, fx) - LOWEST) / (HIGHEST - LOWEST) * RINGS).astype(np.intp)
+    sector = np.floor((np.arctan2(fy, fx) / np.pi + 0.5) * SECTORS).astype(np.intp) % SECTORS
+    return _groups(ring * SECTORS + sector, off_axis & (ring >= 0) & (ring < RINGS), RINGS * SECTORS)
+
+
+def _cut_groups(
+    along: NDArray[np.float64], across: NDArray[np.float64], lines: int, off_axis: NDArray[np.bool_], count: int
+) -> Groups:
+    """Modes about an axis by their frequency along it."""
+    width = np.maximum(np.tan(np.radians(_CUT_ANGLE_DEG)) * along, (_CUT_LINES + 0.5) / lines)
+    label = np.minimum(np.floor(along * 2 * count), count - 1).astype(np.intp)
+    return _groups(np.broadcast_to(label, off_axis.shape), off_axis & (across < width), count)
+
+
+def _groups(label: NDArray[np.intp], inside: NDArray[np.bool_], count: int) -> Groups:
+    chosen = label[inside]
+    order = np.argsort(chosen, kind="stable")
+    counts = np.bincount(chosen, minlength=count)
+    filled = np.flatnonzero(counts)
+    return Groups(np.flatnonzero(inside)[order], np.searchsorted(chosen[order], filled), filled,
+                  counts.astype(np.float32))
+
+
+def _thinned(groups: Groups, most: int) -> Groups:
+    """Keep at most so many modes of every group, evenly spread."""
+    counts = groups.counts[groups.filled].astype(np.intp)
+    rank = np.arange(groups.modes.size) - np.repeat(groups.starts, counts)
+    kept = rank % np.repeat(-(-counts // most), counts) == 0
+    label = np.repeat(groups.filled, counts)[kept]
+    thin = np.bincount(label, minlength=groups.counts.size)
+    return Groups(groups.modes[kept], np.searchsorted(label, groups.filled), groups.filled, thin.astype(np.float32))
 
 
 def bin_frequencies(nodes: int) -> NDArray[np.float64]:

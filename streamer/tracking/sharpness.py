@@ -18,7 +18,7 @@ from streamer.imaging.blur import Baseline, BlurEstimate, baseline_of, estimate_
 from streamer.imaging.spectrum import PolarPower
 from streamer.records import Verdict
 from streamer.settings import BlurSettings
-from streamer.tracking.sharpness_state import Key, Row, SharpnessResult, ViewState, clear, lean, pack, unpack
+from streamer.tracking.sharpness_state import Key, Row, SharpnessResult, ViewState, clear, pack, unpack
 
 __all__ = ["HISTORY", "Key", "Sharpness", "SharpnessResult"]
 
@@ -90,7 +90,7 @@ class Sharpness:
         self._views.move_to_end(view)
         while len(self._views) > _MOST_VIEWS:
             self._views.popitem(last=False)
-        row = Row(key, lean(power), SharpnessResult("undecided", provisional=True), drift_px)
+        row = Row(key, power, SharpnessResult("undecided", provisional=True), drift_px)
         problems = self._forget_unlike(state, row)
         state.candidate_age += 1
         if state.candidate is not None and state.candidate_age > _CONFIRMED_WITHIN:

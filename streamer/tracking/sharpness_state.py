@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from streamer.imaging.spectrum import PolarPower
 from streamer.records import Verdict
@@ -71,12 +69,6 @@ def clear(state: ViewState) -> None:
     state.gains.clear()
 
 
-def lean(power: PolarPower) -> PolarPower:
-    """Leave out what only a screen needs."""
-    nothing = np.zeros(0, np.float32)
-    return replace(power, horizontal=nothing, vertical=nothing)
-
-
 def pack(state: ViewState) -> dict[str, Any]:
     """Write a view down as builtins and arrays; rows that several lists share are written once."""
     def keys(rows: list[Row]) -> list[list[Any]]:
@@ -114,11 +106,9 @@ def _pack_row(row: Row) -> dict[str, Any]:
 
 
 def _unpack_row(packed: dict[str, Any]) -> Row:
-    nothing = np.zeros(0, np.float32)
     acquisition, index = packed["key"]
     rows, columns = packed["shape"]
     drift = packed["drift_px"]
-    power = PolarPower(packed["power"], packed["counts"], float(packed["floor"]), (int(rows), int(columns)),
-                       nothing, nothing)
+    power = PolarPower(packed["power"], packed["counts"], float(packed["floor"]), (int(rows), int(columns)))
     return Row((str(acquisition), int(index)), power, SharpnessResult(*packed["result"]),
                 None if drift is None else (float(drift[0]), float(drift[1])))

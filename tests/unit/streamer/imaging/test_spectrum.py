@@ -11,9 +11,11 @@ from streamer.imaging.spectrum import (
     LOWEST,
     RINGS,
     SECTORS,
+    NoiseShape,
     bin_frequencies,
     fast_size,
     frequencies,
+    measure_spectrum,
     polar_bins,
     polar_power,
 )
@@ -36,7 +38,7 @@ def test_white_noise_has_no_power_above_its_floor(shape, photons):
     assert abs(pull.mean()) < 0.35
     assert 0.85 < pull.std() < 1.2
     assert power.power.shape == power.counts.shape == (RINGS, SECTORS)
-    assert power.power.dtype == power.horizontal.dtype == power.vertical.dtype == np.float32
+    assert power.power.dtype == power.counts.dtype == np.float32
 
 
 @pytest.mark.parametrize(("fy", "fx"), [(0.05, 0.02), (-0.10, 0.10), (0.2, 0.03), (-0.02, 0.15)])
@@ -120,18 +122,53 @@ def test_sides_are_cropped_to_fast_sizes():
     assert polar_power(np.ones((654, 678), np.float32)).shape == (648, 675)
 
 
-def test_directional_spectra_tell_the_direction():
-    power = polar_power(wave(0.0, 0.125))
-    assert frequencies(power.horizontal.size)[np.argmax(power.horizontal)] == pytest.approx(0.125, abs=0.005)
-    assert power.horizontal.max() > 30 * power.vertical[20:].max()
-    power = polar_power(wave(0.0625, 0.0))
-    assert frequencies(power.vertical.size)[np.argmax(power.vertical)] == pytest.approx(0.0625, abs=0.005)
+@pytest.mark.parametrize(("fy", "fx"), [(0.0, 0.125), (0.0625, 0.0)])
+def test_directional_spectra_and_picture_tell_the_direction(fy, fx):
+    spectrum = measure_spectrum(wave(fy + 0.011, fx + 0.011))
+    along, across = (spectrum.horizontal, spectrum.vertical) if fx else (spectrum.vertical, spectrum.horizontal)
+    assert frequencies(along.size)[np.argmax(along)] == pytest.approx(max(fy, fx) + 0.011, abs=0.008)
+    assert along.max() > 30 * across[20:].max()
+    down, right = np.unravel_index(np.argmax(spectrum.picture), spectrum.picture.shape)
+    assert (down + 0.5) / 64 - 0.5 == pytest.approx(fy + 0.011, abs=0.01)
+    assert (right + 0.5) / 64 == pytest.approx(fx + 0.011, abs=0.01)
 
 
-def test_bins_hold_every_mode_once():
-    bins = polar_bins(648, 675)
-    assert bins.counts.sum() == bins.modes.size == np.unique(bins.modes).size
-    assert not np.intersect1d(bins.modes, bins.noise_modes).size
+def test_noise_is_flat_in_directional_spectra_and_picture():
+    spectrum = measure_spectrum(np.random.default_rng(8).poisson(100, (654, 678)).astype(np.float32))
+    for values, counts in zip((spectrum.horizontal, spectrum.vertical), spectrum.cut_counts, strict=True):
+        assert values.size == 64
+        pull = (values / 0.01 - 1) * np.sqrt(counts / 1.33)
+        assert 0.7 < pull.std() < 1.4
+    assert np.median(spectrum.picture) == pytest.approx(0.01, rel=0.1)
+
+
+def test_modes_have_the_unit_of_the_power():
+    spectrum = measure_spectrum(np.random.default_rng(9).poisson(50, SHAPE).astype(np.float32))
+    assert spectrum.modes.dtype == np.complex64
+    assert np.mean(np.abs(spectrum.modes[3:-3, 3:]) ** 2) == pytest.approx(0.02, rel=0.05)
+
+
+def test_a_measured_shape_of_the_noise_is_taken_off():
+    image = np.random.default_rng(10).poisson(100, SHAPE).astype(np.float32)
+    white = measure_spectrum(image)
+    ones = [np.ones_like(values) for values in (white.power.power, white.horizontal, white.vertical)]
+    same = measure_spectrum(image, noise=NoiseShape(*ones))
+    np.testing.assert_array_equal(same.power.power, white.power.power)
+    louder = measure_spectrum(image, noise=NoiseShape(ones[0] * np.float32(1.5), *ones[1:]))
+    inside = white.power.counts > 0
+    lowered = white.power.power[inside] - 0.5 * white.power.floor
+    np.testing.assert_allclose(louder.power.power[inside], lowered, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(648, 675), (64, 64), (32, 48)])
+def test_bins_hold_every_mode_once(shape):
+    bins = polar_bins(*shape)
+    for groups in (bins.modes, bins.horizontal, bins.vertical, bins.cells):
+        assert groups.counts.sum() == groups.modes.size == np.unique(groups.modes).size
+        assert groups.starts.size == groups.filled.size
+
+
+def test_bins_lie_between_the_limits():
     radius = np.sqrt(bin_frequencies(4)[..., 0] + bin_frequencies(4)[..., 2])
     assert (np.diff(radius[:, 0, 0]) > 0).all()
     assert LOWEST < radius.min() < radius.max() < HIGHEST

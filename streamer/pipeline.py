@@ -119,7 +119,7 @@ def _measure(frame: Frame, context: Context) -> Measurement:
     image = correcting.correct(frame.pixels, context.correction,
                                zinger_sigma=context.settings.calibration.zinger_sigma)
     clock.lap("correct")
-    seen = spectrum.measure_spectrum(image, context.correction.weight)
+    seen = spectrum.measure_spectrum(image, context.correction.weight, context.correction.noise)
     clock.lap("spectrum")
     registration = _register(image, context.correction, context.target, context.settings)
     clock.lap("register")

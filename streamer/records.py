@@ -117,6 +117,16 @@ class FrameRow(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: float | None = None
     settings_revision: int = 0
     """Which settings the row was made with; counts up with every change."""
+    blur_shape: str = ""
+    """Of a blurred frame: ``motion`` (along one direction), ``defocus`` (alike in all directions), or ``mixed``."""
+    blur_gauge_px2: float | None = None
+    """Variance by which the average of registered frames is smeared beyond the blur of the frames themselves:
+    deformation or misregistration, not blur."""
+    resolution_x_nm: float | None = None
+    """Half-period along x at which the structure sinks into the noise."""
+    resolution_x_sigma_nm: float | None = None
+    resolution_y_nm: float | None = None
+    resolution_y_sigma_nm: float | None = None
 
 
 class FlowResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):

@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from streamer.errors import FrameError
+from streamer.imaging.spectrum import NoiseShape
 from streamer.records import AnyArray, BoolArray, FloatArray
 
 NON_FINITE_SHARE = 0.01
@@ -45,6 +46,8 @@ class Correction:
     """Flats that went into `gain`."""
     darks: int = 0
     """Darks that went into `dark`."""
+    noise: NoiseShape | None = None
+    """How the noise of the detector falls with frequency, measured on flats; None: not measured, taken as white."""
 
 
 IDENTITY = Correction()

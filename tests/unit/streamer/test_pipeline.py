@@ -54,7 +54,7 @@ def test_a_failure_of_one_frame_is_a_row_and_leaves_no_trace(
     for number, frame in enumerate(frames):
         assert run(disturbed, frame).row == run(calm, frame).row
         with monkeypatch.context() as patch:
-            patch.setattr("streamer.imaging.spectrum.polar_power", lambda *_: 1 / 0)
+            patch.setattr("streamer.imaging.spectrum.measure_spectrum", lambda *_: 1 / 0)
             broken = run(disturbed, msgspec.structs.replace(frame, index=100 + number, kind="projection"))
         assert broken.refused
         assert "internal error" in broken.row.problems

@@ -110,6 +110,12 @@ class Sharpness:
         changes = tuple((other, state.rows[other].result) for other in revised if other != key and other in state.rows)
         return row.result._replace(problems=tuple(problems), revisions=changes)
 
+    def recalibrated(self, view: str) -> None:
+        """Open a new baseline: the frames of a view are corrected differently from now on."""
+        state = self._views.get(view)
+        if state is not None and state.members:
+            clear(state)
+
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to go on later, as builtins and arrays."""
         return {view: pack(state) for view, state in self._views.items()}

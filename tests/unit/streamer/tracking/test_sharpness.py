@@ -235,3 +235,13 @@ def test_zingers_hot_columns_and_a_bright_patch_are_no_blur(scene):
         run.add(polar_power(correct(pixels)))
     assert "blurred" not in run.verdicts
     assert run.verdicts.count("sharp") >= 11
+
+
+def test_another_correction_opens_a_new_baseline(source):
+    run = Run()
+    for _ in range(4):
+        run.add(source.take())
+    run.tracker.recalibrated("main")
+    run.tracker.recalibrated("never seen")
+    assert run.tracker.baseline("main") is None
+    assert run.add(source.take()).provisional

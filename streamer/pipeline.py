@@ -119,7 +119,8 @@ def _measure(frame: Frame, context: Context) -> Measurement:
     image = correcting.correct(frame.pixels, context.correction,
                                zinger_sigma=context.settings.calibration.zinger_sigma)
     clock.lap("correct")
-    seen = spectrum.measure_spectrum(image, context.correction.weight, context.correction.noise)
+    seen = spectrum.measure_spectrum(image, context.correction.weight,
+                                     context.correction.noise_shape(level.mean))
     clock.lap("spectrum")
     registration = _register(image, context.correction, context.target, context.settings)
     clock.lap("register")
@@ -212,8 +213,8 @@ class Pipeline:
             registration = _register(measurement.image, context.correction, target, self._settings)
         clock.lap("register_again")
         problem = self._exposure.judge(view, measurement.level, measurement.spectrum.power)
-        sharp = self._sharpness.update(view, key, measurement.spectrum.power, usable=not problem,
-                                       drift_px=_shift(registration))
+        sharp = self._sharpness.update(view, key, measurement.spectrum.power, modes=measurement.spectrum.modes,
+                                       usable=not problem, drift_px=self._drift.position(view, registration))
         verdict = "bad" if problem else sharp.verdict
         moved = self._drift.update(view, key, measurement.image, registration, verdict=verdict,
                                    weight=context.correction.weight)
@@ -283,10 +284,6 @@ def _describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     return f"{' x '.join(map(str, shape))} {dtype.name}"
 
 
-def _shift(registration: Registration) -> tuple[float, float] | None:
-    return None if registration.problem else (registration.dy, registration.dx)
-
-
 def _columns(result: object, names: tuple[str, ...]) -> dict[str, Any]:
     """Take columns of a row from a tracker's result, as plain numbers."""
     values = {name: getattr(result, name) for name in names}
@@ -295,7 +292,7 @@ def _columns(result: object, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _blur_columns(result: SharpnessResult) -> dict[str, Any]:
     return _columns(result, ("verdict", "provisional", "blur_length_px", "blur_length_sigma_px", "blur_angle_deg",
-                             "blur_score", "blur_limit_px"))
+                             "blur_score", "blur_limit_px", "blur_gauge_px2"))
 
 
 def _drift_columns(result: DriftResult) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from streamer.errors import FrameError
+from streamer.imaging.noise import DetectorNoise
 from streamer.imaging.spectrum import NoiseShape
 from streamer.records import AnyArray, BoolArray, FloatArray
 
@@ -46,8 +47,18 @@ class Correction:
     """Flats that went into `gain`."""
     darks: int = 0
     """Darks that went into `dark`."""
-    noise: NoiseShape | None = None
+    noise: DetectorNoise | None = None
     """How the noise of the detector falls with frequency, measured on flats; None: not measured, taken as white."""
+    counts_per_photon: float | None = None
+    """Detected photons make so many counts, as the noise of flats tells; None before there are two of them."""
+    open_beam: float | None = None
+    """Mean of the newest flat less the dark, counts."""
+
+    def noise_shape(self, mean: float) -> NoiseShape | None:
+        """Return the shape of the noise in a frame of this mean (counts less the dark, `Level.mean`)."""
+        if self.noise is None or not self.open_beam:
+            return None
+        return self.noise.shape(mean / self.open_beam)
 
 
 IDENTITY = Correction()

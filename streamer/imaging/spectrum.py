@@ -217,6 +217,30 @@ def _weighted_contrast(crop: FloatArray, weight: FloatArray, bins: PolarBins) ->
     return work, mean, max(float(square_y @ weight @ square_x), 1e-30)
 
 
+def noise_statistics(shape: tuple[int, ...], weight: FloatArray | None = None) -> tuple[float, int]:
+    """How well the noise of a frame of this shape is known.
+
+    Returns
+    -------
+    overlap : float
+        Factor by which window and weight correlate neighbouring modes: a mean over n modes of white noise has the
+        relative variance ``overlap / n``.
+    floor_modes : int
+        Modes behind the noise floor.
+    """
+    rows, columns = fast_size(shape[0]), fast_size(shape[1])
+    bins = polar_bins(rows, columns)
+    square_y, square_x = np.square(bins.window_y), np.square(bins.window_x)
+    if weight is None:
+        whole, squared = bins.scale, float(np.square(square_y).sum() * np.square(square_x).sum())
+    else:
+        top, left = (shape[0] - rows) // 2, (shape[1] - columns) // 2
+        crop = weight[top:top + rows, left:left + columns]
+        whole = float(square_y @ crop @ square_x)
+        squared = float(np.square(square_y) @ np.square(crop) @ np.square(square_x))
+    return rows * columns * squared / max(whole, 1e-30) ** 2, bins.noise_modes.size
+
+
 def frequencies(count: int) -> FloatArray:
     """Frequencies in cycles/px of a directional spectrum of `count` values: the middles of its bins."""
     return ((np.arange(count) + 0.5) * (0.5 / count)).astype(np.float32)

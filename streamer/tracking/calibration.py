@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from streamer.imaging.correction import IDENTITY, Correction, level
+from streamer.imaging.correction import IDENTITY, Correction, correct, level
+from streamer.imaging.noise import DetectorNoise, NoiseSpectrum, compare_flats, noise_shape
 from streamer.records import AnyArray, BoolArray, FloatArray, Frame
 from streamer.settings import CalibrationSettings
 
@@ -19,6 +21,10 @@ _DEAD_SHARE = 0.5        # a response that differs from its neighbours' by more 
 _CLOSED_SHARE = 0.5      # darks brighter than this share of the flats were taken with the shutter open
 _SURVEY_FLATS = 16       # after the first ones, the light is surveyed anew with every so many flats
 _BRIGHTEST = 99.0        # percentile
+_ZINGER = 6.0            # standard deviations
+_FIRST_FLATS = 16        # pairs among these, and one pair in every so many, show the noise...
+_PAIR_EVERY = 32
+_MOST_PAIRS = 32         # ...that is averaged over about as many pairs
 
 
 class Calibration:
@@ -44,6 +50,7 @@ class Calibration:
         self._hot: BoolArray | None = None   # of the mean dark; None when it has to be found anew
         self._light: _Light | None = None    # of the mean flat, likewise
         self._flats_seen = 0
+        self._noise = _Noise()
         self._correction: Correction | None = None
 
     @property
@@ -75,18 +82,38 @@ class Calibration:
                        "earlier flats and darks are given up")
             self._flat = self._dark = self._hot = self._light = None
             self._flats = self._darks = 0
+            self._noise = _Noise()
         if frame.kind == "flat":
             self._flats, self._flat = _fold(self._flats, self._flat, frame.pixels, self._settings.flats)
             self._open_beam = seen.mean
             self._flats_seen += 1
             if self._flats_seen % _SURVEY_FLATS == 0 or self._flats_seen.bit_count() == 1:
                 self._light = None   # the first flats teach much, later ones little
+            self._correction = None
+            self._compare(frame.pixels)
         else:
             self._darks, self._dark = _fold(self._darks, self._dark, frame.pixels, self._settings.darks)
             self._hot = self._light = None
+            self._noise.dark(frame.pixels)
         self._version += 1
         self._correction = None
         return problem
+
+    def _compare(self, pixels: AnyArray) -> None:
+        """Measure the noise on every second of the first flats, later on few."""
+        before, noise = self._noise.flat, self._noise
+        self._noise.flat = None
+        if self._flats_seen % 2:
+            if self._flats_seen < _FIRST_FLATS or self._flats_seen % _PAIR_EVERY == _PAIR_EVERY - 1:
+                noise.flat = pixels
+        elif before is not None:
+            correction = self.correction(pixels.shape)
+            if self._light is None or correction.open_beam is None:
+                return
+            sigma = self._settings.zinger_sigma
+            one, other = (correct(flat, correction, zinger_sigma=sigma) for flat in (before, pixels))
+            noise.add(compare_flats(one, other, correction.weight),
+                      brightest=self._light.brightest * correction.open_beam)
 
     def correction(self, shape: tuple[int, ...]) -> Correction:
         """Return the correction for frames of `shape`: that of `IDENTITY` when there is none for it."""
@@ -101,7 +128,7 @@ class Calibration:
         """Everything needed to go on later, as builtins and arrays."""
         return {"flat": self._flat, "dark": self._dark, "flats": self._flats, "darks": self._darks,
                 "flats_seen": self._flats_seen, "open_beam": self._open_beam, "version": self._version,
-                "light": None if self._light is None else list(self._light)}
+                "light": None if self._light is None else list(self._light), "noise": self._noise.snapshot()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `snapshot`."""
@@ -110,6 +137,7 @@ class Calibration:
         self._open_beam, self._version = float(state["open_beam"]), int(state["version"])
         self._flats_seen = int(state["flats_seen"])
         self._light = None if state["light"] is None else _Light(*state["light"])
+        self._noise = _Noise.restored(state["noise"])
         self._hot = self._correction = None
 
     def _refusal(self, frame: Frame, mean: float, saturated: float, finite: float) -> str:
@@ -140,8 +168,10 @@ class Calibration:
         now = (self._open_beam - dark_mean) / max(float(counts.mean()), 1e-30)
         gain = np.zeros_like(counts)
         np.divide(np.float32(1.0 / now), counts, out=gain, where=light.usable & (counts > 0))
-        return Correction(dark=self._dark, gain=gain, weight=light.weight, bad=light.bad,
-                          flats=self._flats, darks=self._darks)
+        noise, counts_per_photon = self._noise.result(light)
+        return Correction(dark=self._dark, gain=gain, weight=light.weight, bad=light.bad, flats=self._flats,
+                          darks=self._darks, noise=noise, counts_per_photon=counts_per_photon,
+                          open_beam=self._open_beam - dark_mean)
 
 
 class _Light(NamedTuple):
@@ -152,6 +182,73 @@ class _Light(NamedTuple):
     usable: BoolArray
     """(M, N) lit and not broken."""
     bad: BoolArray | None
+    brightest: float
+    """Counts where the weight is 1, relative to the mean."""
+    read_gain: float
+    """Power that white noise of one count has where the light is even and of one count, too."""
+
+
+class _Noise:
+    """What pairs of flats and pairs of darks tell about noise."""
+
+    def __init__(self) -> None:
+        self.flat: AnyArray | None = None
+        """Waits for the next one."""
+        self._dark: AnyArray | None = None
+        self._seen: NoiseSpectrum | None = None
+        self._floor_counts = 0.0       # power of the noise times the counts of the brightest light
+        self._brightest = 0.0          # counts
+        self._read_variance = 0.0      # counts^2
+        self._dark_pairs = 0
+        self._made: tuple[DetectorNoise, float] | None = None
+
+    def dark(self, pixels: AnyArray) -> None:
+        """Take in a dark: two of them tell the noise of reading out."""
+        before, self._dark = self._dark, None if self._dark is not None else pixels
+        if before is None or self._dark_pairs >= _MOST_PAIRS:
+            return
+        difference = np.subtract(pixels, before, dtype=np.float32).ravel()
+        difference -= float(np.median(difference[::7]))
+        spread = float(difference.std())
+        good = difference[np.abs(difference) < _ZINGER * max(float(np.std(np.clip(
+            difference, -spread, spread))), 0.5)]   # stray X-rays hit darks, too
+        self._dark_pairs += 1
+        self._read_variance += (0.5 * float(good.var()) - self._read_variance) / self._dark_pairs
+        self._made = None
+
+    def add(self, pair: NoiseSpectrum, *, brightest: float) -> None:
+        """Take in the comparison of two flats; `brightest` is the light where the weight is 1, in counts."""
+        self._seen = pair if self._seen is None else self._seen.folded(pair, _MOST_PAIRS)
+        share = 1 / self._seen.pairs
+        self._floor_counts += share * (pair.floor * brightest - self._floor_counts)
+        self._brightest += share * (brightest - self._brightest)
+        self._made = None
+
+    def result(self, light: _Light) -> tuple[DetectorNoise | None, float | None]:
+        """Return the noise and the counts per photon, as far as they are known."""
+        if self._seen is None:
+            return None, None
+        if self._made is None:
+            shape = noise_shape(self._seen)
+            read = self._read_variance * light.read_gain / self._brightest   # in units of _floor_counts
+            low = float(shape.bins[0].mean())   # what a scintillator smears is whole again at low frequencies
+            self._made = (DetectorNoise(shape, min(read / max(self._floor_counts, 1e-30), 1.0)),
+                          max(low * self._floor_counts - read, 1e-30))
+        return self._made
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything needed to go on later, as builtins and arrays."""
+        state = {name: value for name, value in vars(self).items() if name != "_made"}
+        return state | {"_seen": None if self._seen is None else
+                        {field.name: getattr(self._seen, field.name) for field in fields(self._seen)}}
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> _Noise:
+        """Go on from a `snapshot`."""
+        noise = cls()
+        seen = state["_seen"]
+        vars(noise).update(state | {"_seen": None if seen is None else NoiseSpectrum(**seen)})
+        return noise
 
 
 def _survey(counts: FloatArray, hot: BoolArray | None) -> _Light:
@@ -164,7 +261,9 @@ def _survey(counts: FloatArray, hot: BoolArray | None) -> _Light:
     weight[weight < UNLIT] = 0.0
     lit = weight > 0
     broken &= lit
-    return _Light(weight, lit & ~broken, _or_none(broken if hot is None else broken | (hot & lit)))
+    mean = max(float(counts.mean()), 1e-30)
+    return _Light(weight, lit & ~broken, _or_none(broken if hot is None else broken | (hot & lit)),
+                  brightest / mean, float(lit.mean()) / max(float(weight.mean()), 1e-30))
 
 
 def _fold(count: int, mean: FloatArray | None, pixels: AnyArray, most: int) -> tuple[int, FloatArray]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from streamer.imaging.correction import IDENTITY, correct
 from streamer.records import Frame
@@ -152,3 +153,42 @@ def test_restored_it_goes_on_the_same():
         one.add(flat)
     assert other.version == calibration.version
     np.testing.assert_array_equal(other.correction(SHAPE).gain, calibration.correction(SHAPE).gain)
+
+
+@pytest.mark.parametrize("spread_px", [0.0, 0.7])
+def test_counts_per_photon_are_measured(spread_px):
+    rng = np.random.default_rng(11)
+    shape = (256, 300)
+    y, x = np.mgrid[:shape[0], :shape[1]]
+    beam = 0.5 + 0.5 * np.exp(-((y - 128) / 150) ** 2 - ((x - 150) / 150) ** 2)
+
+    def exposed(photons):
+        light = 20.0 * gaussian_filter(rng.poisson(photons * beam).astype(float), spread_px)
+        return (light + rng.normal(500, 15, shape)).round().astype(np.uint16)
+
+    calibration = Calibration(CalibrationSettings())
+    for index in range(4):
+        calibration.add(frame(exposed(0.0), "dark", index))
+    assert calibration.correction(shape).counts_per_photon is None
+    for index in range(8):   # the ring current decays
+        calibration.add(frame(exposed(300 * 0.97**index), "flat", index))
+        known = calibration.correction(shape).counts_per_photon
+        assert (known is None) == (index == 0)
+    assert known == pytest.approx(20, rel=0.05)
+    correction = calibration.correction(shape)
+    assert correction.open_beam / known == pytest.approx(300 * 0.97**7 * beam.mean(), rel=0.05)
+    low = correction.noise_shape(correction.open_beam).bins[0].mean()
+    assert low == pytest.approx(1.0, abs=0.05) if spread_px == 0 else low > 3
+    other = Calibration(CalibrationSettings())
+    other.restore(calibration.snapshot())
+    assert other.correction(shape).counts_per_photon == known
+
+
+def test_stray_x_rays_in_darks_are_no_read_noise():
+    rng = np.random.default_rng(12)
+    calibration = Calibration(CalibrationSettings())
+    for index in range(2):
+        dark = rng.normal(100, 5, SHAPE)
+        dark[rng.integers(0, 80, 8), rng.integers(0, 100, 8)] += 20_000
+        calibration.add(frame(dark.astype(np.uint16), "dark", index))
+    assert calibration.snapshot()["noise"]["_read_variance"] == pytest.approx(25, rel=0.1)

@@ -101,6 +101,16 @@ class Drift:
         track = self._tracks.get(view)
         return None if track is None else (track.origin_frame[1], track.graph.origin)
 
+    def position(self, view: str, registration: Registration) -> tuple[float, float] | None:
+        """Return the drift that a registration means, in px; None when it is not to be trusted."""
+        track = self._tracks.get(view)
+        if track is None or not trusted(registration, self.settings):
+            return None
+        used = track.graph.keys.get(registration.reference_id)   # type: ignore[arg-type]
+        if used is None:
+            return None
+        return _place(used, registration)
+
     def update(self, view: str, key: FrameKey, image: NDArray[Any], registration: Registration, *, verdict: str,
                weight: FloatArray | None = None) -> DriftResult:
         """Take the next frame of a view.
@@ -135,8 +145,7 @@ class Drift:
             problem = registration.problem or "not registered: the match is too weak"
             return replace(self._missed(track, registration.quality, problem), revisions=revisions)
         used = track.graph.keys[registration.reference_id]   # type: ignore[index]
-        way = carried(used.pose, (registration.dy, registration.dx), registration.rotation_deg)
-        drift = (used.pose[0] + way[0], used.pose[1] + way[1])
+        drift = _place(used, registration)
         step = None if track.last is None else math.dist(drift, track.last)
         needed = min(JUMP_QUALITY * self.settings.quality, 0.9)
         if step is not None and step > self.settings.key_step * min(image.shape) and registration.quality < needed:
@@ -375,3 +384,9 @@ class Drift:
     def _take_id(self) -> int:
         self._next_id += 1
         return self._next_id - 1
+
+
+def _place(used: Key, registration: Registration) -> tuple[float, float]:
+    """Return where a frame is that was measured against a key."""
+    way = carried(used.pose, (registration.dy, registration.dx), registration.rotation_deg)
+    return used.pose[0] + way[0], used.pose[1] + way[1]

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from streamer.imaging.blur import Baseline, BlurEstimate, baseline_of, estimate_blur
-from streamer.imaging.spectrum import PolarPower
+from streamer.imaging.spectrum import ComplexArray, PolarPower
 from streamer.records import Verdict
 from streamer.settings import BlurSettings
+from streamer.tracking.average import RegisteredAverage
 from streamer.tracking.sharpness_state import Key, Row, SharpnessResult, ViewState, clear, pack, unpack
 
 __all__ = ["HISTORY", "Key", "Sharpness", "SharpnessResult"]
@@ -62,7 +63,7 @@ class Sharpness:
         state = self._views.get(view)
         return baseline_of([row.power for row in state.members]) if state and state.members else None
 
-    def update(self, view: str, key: Key, power: PolarPower | None, *,
+    def update(self, view: str, key: Key, power: PolarPower | None, *, modes: ComplexArray | None = None,
                drift_px: tuple[float, float] | None = None, usable: bool = True) -> SharpnessResult:
         """Judge the next frame of a view.
 
@@ -73,6 +74,8 @@ class Sharpness:
             Acquisition and index, by which later revisions name the frame.
         power : PolarPower or None
             None where it could not be computed.
+        modes : (2 r + 1, c) complex64 array, optional
+            `Spectrum.modes`; with `drift_px` the frame is also compared with the average of registered frames.
         drift_px : (dy, dx), optional
             Drift of the frame; baseline frames that show another place are then left out.
         usable : bool
@@ -100,13 +103,18 @@ class Sharpness:
             self._accept(state, row)
             return row.result._replace(problems=tuple(problems))
         baseline = baseline_of([member.power for member in state.members])
-        estimate = estimate_blur(row.power, baseline)
+        cross = None
+        if modes is not None and drift_px is not None:
+            cross, row.cross = state.average.compare(row.power, modes, drift_px, baseline.power)
+        estimate = estimate_blur(row.power, baseline, row.cross)
         sharper = self._sharper(row.power, baseline, estimate)
         if sharper:   # what was measured against a blurred baseline says nothing
             estimate = estimate_blur(row.power, baseline_of([row.power]))
         row.result = self._result(estimate, provisional=self._warming(state))
         self._remember(state, row)
         revised = self._sharper_came(state, row, problems) if sharper else self._advance(state, row, estimate, problems)
+        if modes is not None and drift_px is not None and state.members[-1] is row:
+            state.average.accept(row.power, modes, drift_px, cross=cross, estimate=row.cross)
         changes = tuple((other, state.rows[other].result) for other in revised if other != key and other in state.rows)
         return row.result._replace(problems=tuple(problems), revisions=changes)
 
@@ -157,7 +165,7 @@ class Sharpness:
         elif not estimate.limit_px <= self._settings.tolerance_px:
             verdict = "undecided"
         return SharpnessResult(verdict, provisional, estimate.length_px, estimate.length_sigma_px,
-                               estimate.angle_deg, estimate.score, estimate.limit_px)
+                               estimate.angle_deg, estimate.score, estimate.limit_px, estimate.gauge_px2)
 
     def _blurred(self, estimate: BlurEstimate) -> bool:
         return estimate.score > self._settings.score_threshold and estimate.length_px > self._settings.shortest_px
@@ -219,11 +227,13 @@ class Sharpness:
         baseline = baseline_of([member.power for member in members])
         problems.append("sharper than the frames before: these were blurred and are judged again")
         state.gains.clear()
+        state.average = RegisteredAverage()
         changed = []
         alike = []
         for other in state.rows.values():
             if any(other is member for member in members):
                 continue
+            other.cross = None   # it spoke of the old baseline
             estimate = estimate_blur(other.power, baseline)
             other.result = self._result(estimate, provisional=True)
             changed.append(other.key)
@@ -271,12 +281,13 @@ class Sharpness:
                 break
             out.append(state.members.pop(worst))
             state.accepted -= 1
+            state.average = RegisteredAverage()   # it was in it
         return out
 
     def _estimate_without(self, state: ViewState, row: Row) -> BlurEstimate:
         """Compare a row with the baseline made of the other members."""
         others = [member.power for member in state.members if member is not row]
-        return estimate_blur(row.power, baseline_of(others or [row.power]))
+        return estimate_blur(row.power, baseline_of(others or [row.power]), row.cross)
 
     def _restart(self, state: ViewState, problems: list[str]) -> None:
         """After too many rejections the focus has changed for good: begin again with the sharpest of them."""

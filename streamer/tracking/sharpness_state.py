@@ -6,8 +6,10 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from streamer.imaging.cross import CrossEstimate
 from streamer.imaging.spectrum import PolarPower
 from streamer.records import Verdict
+from streamer.tracking.average import RegisteredAverage
 
 Key = tuple[str, int]
 """(acquisition, index) of a frame."""
@@ -23,6 +25,7 @@ class SharpnessResult(NamedTuple):
     blur_angle_deg: float | None = None
     blur_score: float | None = None
     blur_limit_px: float | None = None
+    blur_gauge_px2: float | None = None
     problems: tuple[str, ...] = ()
     revisions: tuple[tuple[Key, SharpnessResult], ...] = ()
     """Earlier frames whose verdict changed or became final; their own `revisions` are empty."""
@@ -36,6 +39,8 @@ class Row:
     power: PolarPower
     result: SharpnessResult
     drift_px: tuple[float, float] | None = None
+    cross: CrossEstimate | None = None
+    """What the correlation with the average of registered frames said."""
 
 
 @dataclass(slots=True)
@@ -56,6 +61,7 @@ class ViewState:
     gains: deque[float] = field(default_factory=lambda: deque(maxlen=31))
     odd: list[Row] = field(default_factory=list)
     """Consecutive frames of other contrast or content."""
+    average: RegisteredAverage = field(default_factory=RegisteredAverage)
 
 
 def clear(state: ViewState) -> None:
@@ -67,6 +73,7 @@ def clear(state: ViewState) -> None:
     state.odd = []
     state.candidate = None
     state.gains.clear()
+    state.average = RegisteredAverage()
 
 
 def pack(state: ViewState) -> dict[str, Any]:
@@ -80,7 +87,8 @@ def pack(state: ViewState) -> dict[str, Any]:
         "kept": [_pack_row(row) for row in kept.values()], "rows": keys(list(state.rows.values())),
         "members": keys(state.members), "rejected": keys(state.rejected), "odd": keys(state.odd),
         "candidate": keys([state.candidate] if state.candidate else []), "candidate_age": state.candidate_age,
-        "accepted": state.accepted, "gains": list(state.gains)}
+        "accepted": state.accepted, "gains": list(state.gains),
+        "average": state.average.snapshot()}
 
 
 def unpack(packed: dict[str, Any]) -> ViewState:
@@ -94,6 +102,7 @@ def unpack(packed: dict[str, Any]) -> ViewState:
                   rows=OrderedDict((row.key, row) for row in rows("rows")), rejected=rows("rejected"),
                   candidate=next(iter(rows("candidate")), None), candidate_age=int(packed["candidate_age"]),
                   odd=rows("odd"))
+    state.average = RegisteredAverage.restored(packed["average"])
     state.gains.extend(packed["gains"])
     return state
 
@@ -101,8 +110,9 @@ def unpack(packed: dict[str, Any]) -> ViewState:
 def _pack_row(row: Row) -> dict[str, Any]:
     power = row.power
     return {"key": list(row.key), "power": power.power, "counts": power.counts, "floor": power.floor,
-            "shape": list(power.shape), "result": list(row.result[:7]),
-            "drift_px": None if row.drift_px is None else list(row.drift_px)}
+            "shape": list(power.shape), "result": list(row.result[:8]),
+            "drift_px": None if row.drift_px is None else list(row.drift_px),
+            "cross": None if row.cross is None else list(row.cross)}
 
 
 def _unpack_row(packed: dict[str, Any]) -> Row:
@@ -111,4 +121,5 @@ def _unpack_row(packed: dict[str, Any]) -> Row:
     drift = packed["drift_px"]
     power = PolarPower(packed["power"], packed["counts"], float(packed["floor"]), (int(rows), int(columns)))
     return Row((str(acquisition), int(index)), power, SharpnessResult(*packed["result"]),
-                None if drift is None else (float(drift[0]), float(drift[1])))
+                None if drift is None else (float(drift[0]), float(drift[1])),
+               None if packed["cross"] is None else CrossEstimate(*packed["cross"]))

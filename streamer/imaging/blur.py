@@ -19,7 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.imaging.cross import CrossEstimate
-from streamer.imaging.psf_fit import SLACK, Baseline, Fit, Solution, badness_of, baseline_of, gaussian, scaled, uniform
+from streamer.imaging.psf_fit import (
+    DEFOCUS,
+    MOTION,
+    QUICK,
+    SLACK,
+    SMOOTH,
+    Baseline,
+    Fit,
+    Solution,
+    Vector,
+    badness_of,
+    baseline_of,
+    scaled,
+)
 from streamer.imaging.spectrum import PolarPower
 
 __all__ = ["DETECTION_SIGMA", "Baseline", "BlurEstimate", "baseline_of", "estimate_blur"]
@@ -29,13 +42,16 @@ DETECTION_SIGMA = 4.0
 
 _FLOOR_VARIANCE = 0.03   # px^2, what the assumptions cost even at unlimited light
 _MISFIT = 2.5            # reduced chi-square from which other starts are tried
-_WIDE_STARTS = (0.0, 0.5, 2.0, 8.0)   # px^2
+_WIDE_STARTS = (0.0, 0.5, 2.0, 8.0, 20.0, 60.0)   # px^2
 _SAME = 0.55             # relative change of the power of single modes up to which two frames show the same place
 _GAIN_LIMIT = 2.0        # factor of the power of structure up to which contrast may change
 _FOREIGN_VARIANCE = 1.0  # px^2, by which spectra of different places of a specimen differ
 _SHAPE_SHARE = 0.015     # of the length, error from the unknown shape of the point-spread function
 _FAMILY_SCORE = 8.0      # from here on the shape of the point-spread function matters to its length
 _LONG_STARTS = (0.8, 1.0, 1.5, 2.2)
+_LONG_PX = 15.0          # as from this length
+_ROUND = 0.5             # ratio of the eigenvalues above which a blur is no motion along one line
+_PARAMETER_COST = 6.0    # in -2 ln likelihood, for each free parameter of a shape
 _CROSS_VARIANCE = 0.05   # px^2, by which deformation and bad registration smear the average of usual sequences
 _SHARED_NOISE = 0.6      # correlation of the errors of both routes, which see the same noise of the frame
 _DISAGREE = 16.3         # squared distance of both routes, 99.9 % of chi-square with 3 degrees of freedom
@@ -100,20 +116,51 @@ def estimate_blur(power: PolarPower, baseline: Baseline, cross: CrossEstimate | 
         Without structure in a direction the errors and the limit are large (up to about 100 px).
     """
     fit = Fit(power, baseline)
-    best = fit.solve(gaussian, np.zeros(5))
+    best = fit.solve(QUICK, np.zeros(5))
     slack = SLACK
-    if best.chi2 > _MISFIT:   # strong blur is out of reach of careful steps from none
+    if best.chi2 > _MISFIT or best.texture > _SAME:   # strong blur is out of reach of careful steps from none
         slack = np.inf
         for variance in _WIDE_STARTS:
             start = np.array([0.0, variance, 0.0, variance, 0.0])
-            best = min(best, fit.solve(gaussian, start, slack=slack), key=badness_of)
+            best = min(best, fit.solve(QUICK, start, slack=slack), key=badness_of)
     gauge = None if cross is None else float((cross.covariance - best.theta[1:4])[[0, 2]].sum())
     estimate = _describe(best if cross is None else _combined(best, cross), gauge)
-    if estimate.score < _FAMILY_SCORE:
+    if estimate.score < _FAMILY_SCORE and estimate.length_px < _LONG_PX:
         return estimate
-    start = min((scaled(best.theta, factor) for factor in _LONG_STARTS), key=partial(fit.badness, uniform))
-    other = fit.solve(uniform, start, slack=slack)
-    return _describe(min(best, other, key=badness_of), gauge)
+    return _describe(_shaped(fit, best, slack), None)
+
+
+def _shaped(fit: Fit, best: Solution, slack: float) -> Solution:
+    """Fit the shapes that a point-spread function may have, each from several lengths; return the likeliest.
+
+    The error grows by the spread of those that are nearly as likely.
+    """
+    found = []
+    for family in (SMOOTH, DEFOCUS, MOTION):
+        theta = _alike(best.theta) if family.basis.shape[1] < len(best.theta) else best.theta
+        start = min((scaled(theta, factor) for factor in _LONG_STARTS), key=partial(fit.badness, family))
+        solution = fit.solve(family, start, slack=slack)
+        if family is not MOTION or _directed(solution.theta):
+            found.append(solution._replace(badness=solution.badness + _PARAMETER_COST * family.basis.shape[1]))
+    likeliest = min(found, key=badness_of)
+    share = np.exp(-0.5 * (np.array([one.badness for one in found]) - likeliest.badness))
+    share /= share.sum()
+    apart = np.array([one.theta[1:4] - likeliest.theta[1:4] for one in found])
+    errors = likeliest.errors.copy()
+    errors[1:, 1:] += (apart * share[:, None]).T @ apart
+    return likeliest._replace(errors=errors)
+
+
+def _directed(theta: Vector) -> bool:
+    """Tell whether the blur is clearly longer one way than across: motion is."""
+    least, largest = np.linalg.eigvalsh([[theta[1], theta[2]], [theta[2], theta[3]]])
+    return bool(least < _ROUND * largest)
+
+
+def _alike(theta: Vector) -> Vector:
+    """Return the same blur in all directions."""
+    variance = max(0.5 * float(theta[1] + theta[3]), 0.0)
+    return np.array([theta[0], variance, 0.0, variance, theta[4]])
 
 
 def _combined(solution: Solution, cross: CrossEstimate) -> Solution:

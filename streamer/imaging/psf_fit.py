@@ -33,7 +33,6 @@ _SLOPES = (-8.0, -1.0)
 _RADIUS = np.sqrt(bin_frequencies(1)[:, 0, 0, 0] + bin_frequencies(1)[:, 0, 0, 2])
 
 Vector = NDArray[np.float64]
-Family = Callable[[Vector], tuple[Vector, Vector]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -64,14 +63,13 @@ def baseline_of(powers: Sequence[PolarPower]) -> Baseline:
         mean, float(np.mean([power.floor for power in powers])), len(powers), powers[0].shape)
 
 
-def gaussian(s: Vector) -> tuple[Vector, Vector]:
-    """Squared transfer function of a Gaussian with ``s = f' S f``, and its derivative."""
+def _gaussian(s: Vector) -> tuple[Vector, Vector]:
     m = np.exp(np.clip(-_K * s, -40.0, 4.0))
     return m, -_K * m
 
 
-def uniform(s: Vector) -> tuple[Vector, Vector]:
-    """Return the same for motion at constant speed: ``sinc(f L)^2``, continued to negative ``s``."""
+def _uniform(s: Vector) -> tuple[Vector, Vector]:
+    """Motion at constant speed: ``sinc(f L)^2``, continued to negative ``s``."""
     square = np.clip(3 * _K * s, -12.0, None)
     x = np.sqrt(np.maximum(np.abs(square), 1e-6))
     j, c = np.sin(x) / x, np.cos(x)
@@ -81,13 +79,29 @@ def uniform(s: Vector) -> tuple[Vector, Vector]:
     return j * j, 3 * _K * j * (c - j) / np.where(sharper, -x * x, x * x)
 
 
-def _places(nodes: int) -> NDArray[np.float64]:
-    """(288, nodes, 3) factors of (yy, yx, xx) in f' S f."""
-    places: NDArray[np.float64] = bin_frequencies(nodes).reshape(-1, nodes, 3) * np.array([1.0, 2.0, 1.0])
+class Family(NamedTuple):
+    """A kind of point-spread function."""
+
+    transfer: Callable[[Vector], tuple[Vector, Vector]]
+    """Squared transfer function and its derivative by ``s = f' S f``."""
+    squares: NDArray[np.float64]
+    """(288, places, 3) factors of (yy, yx, xx) in ``f' S f``; many places where it falls steeply within a bin."""
+    basis: NDArray[np.float64]
+    """(5, k) directions in which the parameters may change."""
+
+
+def _places(nodes: int, depth: int) -> NDArray[np.float64]:
+    places: NDArray[np.float64] = bin_frequencies(nodes, depth).reshape(RINGS * SECTORS, -1, 3) * [1.0, 2.0, 1.0]
     return places
 
 
-_SQUARES: dict[Family, NDArray[np.float64]] = {gaussian: _places(1), uniform: _places(4)}
+_FREE = np.eye(5)
+_ALIKE = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 1, 0], [0, 0, 1]])
+QUICK = Family(_gaussian, _places(1, 1), _FREE)
+"""Good for short blur of any kind."""
+SMOOTH = Family(_gaussian, _places(4, 3), _FREE)
+MOTION = Family(_uniform, _places(4, 3), _FREE)
+DEFOCUS = Family(_gaussian, _places(1, 3), _ALIKE)
 
 
 def scaled(theta: Vector, factor: float) -> Vector:
@@ -146,7 +160,8 @@ class Fit:
         badness = self._badness(model, theta)
         for _ in range(_ITERATIONS):
             slope = model.instruments.T @ model.derivatives
-            values, vectors = np.linalg.eigh(0.5 * (slope + slope.T) + self.prior)
+            values, vectors = np.linalg.eigh(family.basis.T @ (0.5 * (slope + slope.T) + self.prior) @ family.basis)
+            vectors = family.basis @ vectors
             values = np.maximum(np.abs(values), _LOOSE_VARIANCE**-2)
             step = vectors @ ((vectors.T @ (model.instruments.T @ model.residual - self.prior @ theta)) / values)
             step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step[1:4]).max()), 1e-12),
@@ -201,8 +216,8 @@ class Fit:
         return sums
 
     def _model(self, family: Family, theta: Vector) -> _Model:
-        squares = _SQUARES[family][self.used]
-        shape, slope = family(squares @ theta[1:4])
+        squares = family.squares[self.used]
+        shape, slope = family.transfer(squares @ theta[1:4])
         slopes = np.einsum("bk,bki->bi", slope, squares) / slope.shape[1]
         gain = np.exp(np.clip(theta[0], -20.0, 20.0))
         fall = shape.mean(1)

@@ -313,7 +313,7 @@ def _thinned(groups: Groups, most: int) -> Groups:
     return Groups(groups.modes[kept], np.searchsorted(label, groups.filled), groups.filled, thin.astype(np.float32))
 
 
-def bin_frequencies(nodes: int) -> NDArray[np.float64]:
+def bin_frequencies(nodes: int, depth: int = 1) -> NDArray[np.float64]:
     """Places in every bin that stand for its modes.
 
     The power of structure falls about like ``f^-3``, so a bin speaks for its inner edge: with the density of
@@ -323,17 +323,23 @@ def bin_frequencies(nodes: int) -> NDArray[np.float64]:
     ----------
     nodes : int
         Places side by side along the ring.
+    depth : int
+        Places from its inner to its outer edge, each for the same share of the power.
 
     Returns
     -------
-    (24, 12, nodes, 3) float64 array
+    (24, 12, nodes * depth, 3) float64 array
         fy^2, fy fx and fx^2 in (cycles/px)^2.
     """
     edges = LOWEST + np.arange(RINGS + 1) * (HIGHEST - LOWEST) / RINGS
-    square = (edges[:-1] * edges[1:])[:, None, None]
+    inner, outer = 1 / edges[:-1, None], 1 / edges[1:, None]
+    square = edges[:-1, None] * edges[1:, None] if depth == 1 else (
+        inner - (np.arange(depth) + 0.5) / depth * (inner - outer)) ** -2
+    square = square[:, None, :, None]
     turn = (np.arange(SECTORS * nodes) + 0.5) / (SECTORS * nodes) * np.pi - np.pi / 2
-    sine, cosine = np.sin(turn).reshape(SECTORS, nodes), np.cos(turn).reshape(SECTORS, nodes)
-    return np.stack([square * sine**2, square * sine * cosine, square * cosine**2], axis=-1)
+    sine, cosine = (each.reshape(1, SECTORS, 1, nodes) for each in (np.sin(turn), np.cos(turn)))
+    places = np.stack([square * sine**2, square * sine * cosine, square * cosine**2], axis=-1)
+    return places.reshape(RINGS, SECTORS, nodes * depth, 3)
 
 
 def _brightness(crop: FloatArray, mean: float) -> float:

@@ -115,9 +115,9 @@ def judge_stream(
                     score[f"{name}|{form}"] = round(float(value), 6)
     truth = specimen.truth(VARIANTS[variant], schedule=schedule)
     return [
-        Judged(variant, photons, specimen.seed, schedule, row.index, true.kind, true.length_px, true.angle_deg,
-               row.verdict, None if first.provisional else first.verdict, row.blur_score, row.blur_length_px,
-               row.blur_length_sigma_px, row.blur_angle_deg, row.blur_limit_px, row.problems, score)
+        Judged(variant, photons, specimen.seed, schedule, row.index, specimen.fringed, true.kind, true.length_px,
+               true.angle_deg, row.verdict, None if first.provisional else first.verdict, row.blur_score,
+               row.blur_length_px, row.blur_length_sigma_px, row.blur_angle_deg, row.blur_limit_px, row.problems, score)
         for true, first, row, score in zip(truth, watched.first, watched.final, scores, strict=True)]
 
 

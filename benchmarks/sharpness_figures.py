@@ -25,6 +25,8 @@ class Judged(msgspec.Struct, frozen=True):
     seed: int
     schedule: int
     index: int
+    fringed: bool
+    """Whether the specimen has phase fringes beside its absorption."""
     kind: str
     true_length_px: float
     true_angle_deg: float
@@ -80,13 +82,15 @@ def separation(judged: list[Judged], method: str, kind: str) -> tuple[float, flo
 
 
 def separation_table(judged: list[Judged], methods: Sequence[str]) -> list[list[str]]:
-    """One line per dose and method."""
+    """One line per dose and method, and one for us on specimens without phase fringes."""
     table = [["photons/px", "method", *CLASSES]]
     for photons in sorted({one.photons for one in judged}):
         here = [one for one in judged if one.photons == photons and one.variant == "usual"]
-        for method in methods:
-            cells = [separation(here, method, kind) for kind in CLASSES]
-            table.append([f"{photons:g}", method, *(f"{area:.3f} / {found:.2f}" for area, found in cells)])
+        plain = [one for one in here if not one.fringed]
+        for name, method, some in [(method, method, here) for method in methods] + [
+                (f"{OURS}, absorption only", OURS, plain)]:
+            cells = [separation(some, method, kind) for kind in CLASSES]
+            table.append([f"{photons:g}", name, *(f"{area:.3f} / {found:.2f}" for area, found in cells)])
     return table
 
 

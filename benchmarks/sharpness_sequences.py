@@ -10,14 +10,16 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy.fft
 
 from simulator.deformation import SmoothDeformation
 from simulator.detector import Detector, Lighting
 from simulator.fields import band_noise
 from simulator.motion import Drift
 from simulator.optics import Blur, Canvas
-from simulator.plan import FULL_FRAME, cathode_canvas, generator
+from simulator.plan import FULL_FRAME, generator
 from simulator.run import Run, Scene, Shot
+from simulator.specimen import CANVAS_OVERSAMPLING, cathode, phase_fringes
 from simulator.truth import blur_length_angle
 from streamer.records import FloatArray, Frame, Kind
 
@@ -32,6 +34,8 @@ CLASSES: Mapping[str, tuple[Literal["motion", "vibration", "defocus"], float]] =
 
 _FLATS, _DARKS = 16, 8
 _NOISE = 11                     # keeps the numbers of the noise apart from those of the scene
+_FRINGES_PX2 = 6.0
+_SPARE_PX = 48                  # deformation and blur look outside of the window
 _BELOW_EDGE = 0.45              # absorbance of the sample there, relative to that of the usual stream
 _SPARED_AFTER_EDGE = 10         # frames, at most
 _NEAR_HORIZONTAL = (0.6, 8.0)   # share of the motions that are, and the standard deviation of their angle, degrees
@@ -89,6 +93,8 @@ class Specimen:
     def __init__(self, seed: int, *, frames: int = FRAMES) -> None:
         self.seed = seed
         self.count = frames
+        self.fringed = seed % 2 == 1
+        """Edges of every other specimen carry phase fringes, which are fine structure; else it only absorbs."""
         drift = Drift(end_px=(3.3 * (frames - 1), 1.5 * (frames - 1)), jitter_px=(0.7, 6.0))
         self._path = drift.path(frames, rng=generator(seed, "drift"))
         self._deformation = SmoothDeformation(FULL_FRAME, amplitude_px=2.0, rng=generator(seed, "deformation"))
@@ -164,12 +170,18 @@ class Specimen:
 
     def _scene(self, contrast: float) -> Scene:
         if contrast not in self._scenes:
-            canvas = cathode_canvas(FULL_FRAME, self._path, rng=generator(self.seed, "specimen"))
-            if contrast != 1.0:   # power law of transmission: the absorbance times the contrast
-                whole = np.maximum(canvas.window(canvas.shape, (0.0, 0.0)), 1e-3) ** np.float32(contrast)
-                canvas = Canvas(np.fft.rfft2(whole).astype(np.complex64), canvas.shape)
+            canvas = Canvas.photograph(np.exp(np.float32(-contrast) * self._absorbance), zoom=CANVAS_OVERSAMPLING)
             self._scenes[contrast] = Scene(canvas, self._deformation)
         return self._scenes[contrast]
+
+    @cached_property
+    def _absorbance(self) -> FloatArray:
+        """Draw the specimen, with room for its way."""
+        room = np.ptp(self._path, axis=0) + _SPARE_PX
+        size = [CANVAS_OVERSAMPLING * 2 * scipy.fft.next_fast_len(int(np.ceil((side + way) / 2)), real=True)
+                for side, way in zip(FULL_FRAME, room, strict=True)]
+        absorbance = cathode((size[0], size[1]), rng=generator(self.seed, "specimen"))
+        return phase_fringes(absorbance, strength_px2=_FRINGES_PX2) if self.fringed else absorbance
 
     def _detector(self, photons: float, lighting: Lighting) -> Detector:
         key = photons, lighting

@@ -12,7 +12,7 @@ Andrews (1997, doi:10.1364/AO.36.001766).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,7 +24,6 @@ from streamer.errors import FrameError
 from streamer.imaging.spectrum import LOWEST, RINGS, NoiseShape, PolarPower, bin_frequencies
 from streamer.records import FloatArray
 
-BlurShape = Literal["motion", "defocus", "mixed", ""]
 ITERATIONS = 12
 """Of Richardson-Lucy at most."""
 
@@ -113,7 +112,7 @@ RING_FREQUENCIES = np.hypot(BIN_FY, BIN_FX)[:, 0, 0]
 _NOISE_NODES = np.append(RING_FREQUENCIES, 0.5)
 
 
-def point_spread(covariance_px2: ArrayLike, shape: BlurShape = "") -> PointSpread:
+def point_spread(covariance_px2: ArrayLike, shape: str = "") -> PointSpread:
     """Make a point-spread function out of the covariance that the blur estimate gives.
 
     Parameters
@@ -151,7 +150,7 @@ def point_spread(covariance_px2: ArrayLike, shape: BlurShape = "") -> PointSprea
     return PointSpread((length * float(along[0]), length * float(along[1])), gaussian)
 
 
-def covariance_of(length_px: float, angle_deg: float, shape: BlurShape = "") -> NDArray[np.float64]:
+def covariance_of(length_px: float, angle_deg: float, shape: str = "") -> NDArray[np.float64]:
     """Return the covariance, (2, 2) px^2, that a row of results tells: it holds the larger axis alone.
 
     The other axis has no variance for a motion (and for an unknown shape), the same for defocus, and half of it for

@@ -12,7 +12,6 @@ from streamer.errors import FrameError
 from streamer.imaging.blur import Baseline
 from streamer.imaging.deblur import (
     RING_FREQUENCIES,
-    BlurShape,
     PointSpread,
     SignalModel,
     point_spread,
@@ -68,7 +67,7 @@ class Recovery:
 
 
 def restore(
-    image: FloatArray, covariance_px2: NDArray[np.float64], shape: BlurShape = "", *, method: Method = "wiener",
+    image: FloatArray, covariance_px2: NDArray[np.float64], shape: str = "", *, method: Method = "wiener",
     light: FloatArray | None = None, noise: NoiseShape | None = None, baseline: Baseline | None = None,
     pixel_size_nm: float | None = None,
 ) -> tuple[FloatArray, Recovery]:

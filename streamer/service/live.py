@@ -8,23 +8,21 @@ import shutil
 import threading
 import time
 from pathlib import Path
-from typing import Any, Protocol
-
-import cv2
-import numpy as np
+from typing import Protocol
 
 from streamer import __version__
 from streamer.engine import open_engine, worker_count
 from streamer.errors import TxmError
 from streamer.export import export_session
 from streamer.journal import Journal
-from streamer.pipeline import Outcome
-from streamer.records import EndOfAcquisition, FloatArray, Frame, Refusal, Status
+from streamer.pipeline import Key, Outcome
+from streamer.records import EndOfAcquisition, Frame, Refusal, Status
 from streamer.service.commands import Commands, Request
 from streamer.service.conveyor import Conveyor
 from streamer.service.inbox import Dropped, Inbox, Item
 from streamer.service.lane import FlowDone, FlowLane
 from streamer.service.outbox import Outbox
+from streamer.service.preview import Preview, Previewer, picture
 from streamer.service.recorder import Recorder
 from streamer.service.timing import Rate
 from streamer.settings import Settings, to_toml
@@ -34,8 +32,6 @@ log = logging.getLogger(__name__)
 _TICK_S = 0.25
 _RECEIVE_S = 0.2
 _LAST_CALL_S = 1.0
-_LARGEST_IMAGE_SIDE = 1024
-"""Pictures for the screen are binned down to this; what is measured never is."""
 
 
 class Source(Protocol):
@@ -103,12 +99,14 @@ class Service:
             raise
         self.recorder = Recorder(self._journal, publish=self.outbox.publish)
         self._lane = FlowLane(self.inbox.put_urgent)
+        self._previewer = Previewer(self.inbox.put_urgent)
         self.conveyor = Conveyor(settings, self.recorder, self._executor, ahead=worker_count(settings.engine),
                                  on_flow=self._lane.put, on_image=self._show)
         self._received = Rate()
         self._measured = Rate()
         self._last_frame: float | None = None
         self._last_image = 0.0
+        self._shown: Key | None = None
         self._next_tick = 0.0
         self._pixel_size_nm = settings.pixel_size_nm or None
         self._acquisition = ""
@@ -149,6 +147,8 @@ class Service:
             self.commands.answer(matter)
         elif isinstance(matter, FlowDone):
             self._record_flow(matter)
+        elif isinstance(matter, Preview):
+            self._announce_preview(matter)
         else:
             self._note(matter)
             self.conveyor.offer(matter)
@@ -193,10 +193,17 @@ class Service:
         if outcome.image is None or now - self._last_image < 1.0 / self.settings.results.image_rate_hz:
             return
         self._last_image = now
-        fields, image = picture(outcome.image)
-        self.recorder.announce("image", fields | {
-            "index": outcome.row.index, "acquisition": outcome.row.acquisition, "view": outcome.row.view,
-            "kind": frame.kind, "pixel_size_nm": self._pixel_size_nm}, {"image": image})
+        coding, image = picture(outcome.image)
+        fields = coding | {"index": outcome.row.index, "acquisition": outcome.row.acquisition,
+                           "view": outcome.row.view, "kind": frame.kind, "pixel_size_nm": self._pixel_size_nm}
+        self._shown = outcome.row.acquisition, outcome.row.index
+        if not self._previewer.offer(outcome, fields, image):
+            self.recorder.announce("image", fields, {"image": image})
+
+    def _announce_preview(self, done: Preview) -> None:
+        """Send the picture of a blurred frame with its preview, unless a newer picture went out meanwhile."""
+        if self._shown == (done.fields["acquisition"], done.fields["index"]):
+            self.recorder.announce("image", done.fields, done.arrays)
 
     def _receive(self) -> None:
         """Read the source; when told to stop, still take what has already reached this machine."""
@@ -267,6 +274,7 @@ class Service:
         while self._turn(0.0):
             pass
         self._lane.close()
+        self._previewer.close()
         while self._turn(0.0):
             pass
         self.conveyor.account()
@@ -279,25 +287,6 @@ class Service:
             self._executor.shutdown()
             self._journal.close()
         export_session(self.folder)
-
-
-def picture(image: FloatArray) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
-    """Pack a frame for the screen: binned to at most 1024 px a side, 16 bit.
-
-    Returns
-    -------
-    fields : dict
-        ``binning`` (1 or n: a pixel stands for n x n), ``offset`` and ``scale`` (value = offset + scale * pixel).
-    image : (M // n, N // n) uint16 array
-    """
-    binning = -(-max(image.shape) // _LARGEST_IMAGE_SIDE)
-    if binning > 1:
-        rows, columns = (max(1, side // binning) for side in image.shape)
-        image = cv2.resize(image[:rows * binning, :columns * binning], (columns, rows), interpolation=cv2.INTER_AREA)
-    low, high = float(image.min()), float(image.max())
-    scale = (high - low) / 65535 or 1.0
-    fields = {"binning": binning, "offset": low, "scale": scale}
-    return fields, ((image - low) * np.float32(1 / scale)).astype(np.uint16)
 
 
 def _disk_free_gb(folder: Path) -> float | None:

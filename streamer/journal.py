@@ -7,6 +7,7 @@ SQLite in write-ahead mode: a committed row survives the death of the process at
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import sqlite3
 import time
@@ -20,7 +21,8 @@ import numpy as np
 
 from streamer import __version__
 from streamer.errors import SessionError
-from streamer.records import Alert, Command, Event, FlowResult, FrameRow
+from streamer.packing import pack_power, unpack_power
+from streamer.records import Alert, Command, Event, FlowResult, FrameRow, SpectraResult
 
 FILE_NAME = "session.sqlite"
 SCHEMA = 1
@@ -29,6 +31,8 @@ SCHEMA = 1
 _FRAME_COLUMNS = FrameRow.__struct_fields__
 _ALERT_COLUMNS = Alert.__struct_fields__
 _EVENT_COLUMNS = Event.__struct_fields__
+_SPECTRA_COLUMNS = SpectraResult.__struct_fields__
+_POWERS = ("horizontal", "vertical", "reference_horizontal", "reference_vertical", "noise_horizontal", "noise_vertical")
 
 
 def _quoted(names: Iterable[str]) -> str:
@@ -46,6 +50,7 @@ CREATE TABLE IF NOT EXISTS flows (acquisition TEXT, "index" INTEGER, view TEXT, 
     drift_y_px REAL, drift_x_px REAL, rows INTEGER, columns INTEGER, grid_y_px BLOB, grid_x_px BLOB,
     displacement_px BLOB, valid BLOB, sigma_px BLOB, flow_median_px REAL, flow_p95_px REAL, elapsed_ms REAL,
     PRIMARY KEY (acquisition, "index"));
+CREATE TABLE IF NOT EXISTS spectra ({_quoted(_SPECTRA_COLUMNS)}, PRIMARY KEY (acquisition, "index"));
 CREATE TABLE IF NOT EXISTS settings (revision INTEGER PRIMARY KEY, at REAL, who TEXT, toml TEXT);
 CREATE TABLE IF NOT EXISTS commands (number INTEGER PRIMARY KEY, at REAL, op TEXT, arguments TEXT, outcome TEXT);
 """  # (identifiers come from our own records)
@@ -59,6 +64,7 @@ class Batch(msgspec.Struct, kw_only=True):
     alerts: list[tuple[int, Alert]] = []
     events: list[Event] = []
     flows: list[FlowResult] = []
+    spectra: list[SpectraResult] = []
     commands: list[tuple[Command, str]] = []
     """With what came of each."""
     settings: list[tuple[int, str, str]] = []
@@ -122,6 +128,8 @@ class Journal:
                        (msgspec.structs.astuple(event) for event in batch.events))
         db.executemany(f"INSERT OR REPLACE INTO flows VALUES ({', '.join('?' * 16)})",  # noqa: S608
                        map(_pack_flow, batch.flows))
+        db.executemany(f"INSERT OR REPLACE INTO spectra VALUES ({_marks(_SPECTRA_COLUMNS)})",  # noqa: S608
+                       map(_pack_spectra, batch.spectra))
         db.executemany("INSERT INTO commands VALUES (NULL, ?, ?, ?, ?)",
                        ((time.time(), command.op, msgspec.json.encode(command.arguments).decode(), outcome)
                         for command, outcome in batch.commands))
@@ -168,6 +176,18 @@ class Journal:
         """Yield the displacement fields one by one, in order of acquisition and index."""
         for values in self._db.execute('SELECT * FROM flows ORDER BY acquisition, "index"'):
             yield _unpack_flow(values)
+
+    def spectra(self, *, acquisition: str | None = None, index: int | None = None) -> Iterator[SpectraResult]:
+        """Yield the spectra of all frames, or of those of an acquisition or with a number, in order of arrival.
+
+        None from a session of before, which kept no spectra.
+        """
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'spectra'").fetchone():
+            return
+        query = (f"SELECT {_quoted(_SPECTRA_COLUMNS)} FROM spectra WHERE (acquisition = ? OR ? IS NULL) "  # noqa: S608
+                 'AND ("index" = ? OR ? IS NULL) ORDER BY rowid')
+        for values in self._db.execute(query, (acquisition, acquisition, index, index)):
+            yield _unpack_spectra(values)
 
     def snapshot(self) -> Self:
         """Fix what this reader sees, so that several queries belong to one moment; ends with `release`."""
@@ -269,3 +289,20 @@ def _unpack_flow(values: Sequence[Any]) -> FlowResult:
         displacement_px=np.frombuffer(displacement, "<f4").reshape(2, rows, columns),
         valid=bits.astype(bool).reshape(rows, columns), sigma_px=np.frombuffer(sigma, "<f4").reshape(rows, columns),
         flow_median_px=median, flow_p95_px=p95, elapsed_ms=elapsed)
+
+
+def _pack_spectra(spectra: SpectraResult) -> list[Any]:
+    """Make a row of 3 kB: logarithmic powers, a picture of one byte a cell."""
+    fields = msgspec.structs.asdict(spectra)
+    for name in _POWERS:
+        fields[name] = None if fields[name] is None else pack_power(fields[name])
+    return [*(fields | {"picture": spectra.picture.tobytes()}).values()]
+
+
+def _unpack_spectra(values: Sequence[Any]) -> SpectraResult:
+    fields = dict(zip(_SPECTRA_COLUMNS, values, strict=True))
+    for name in _POWERS:
+        fields[name] = None if fields[name] is None else unpack_power(fields[name])
+    cells = np.frombuffer(fields["picture"], np.uint8)
+    side = math.isqrt(2 * cells.size)   # K rows of K / 2 cells
+    return SpectraResult(**(fields | {"picture": cells.reshape(side, -1)}))

@@ -154,6 +154,40 @@ class FlowResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     elapsed_ms: float = 0.0
 
 
+class SpectraResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Power spectra of one frame and of its reference: Fourier modes by direction, noise included.
+
+    Power is per mode, relative to the squared mean brightness; white noise of relative variance ``v`` per pixel
+    has the power ``v``. Value ``k`` of ``n`` belongs to ``0.5 (k + 0.5) / n`` cycles/px.
+    """
+
+    index: int
+    acquisition: str
+    view: str
+    horizontal: FloatArray
+    """(n,) along x."""
+    vertical: FloatArray
+    """(n,) along y."""
+    floor: float
+    """Power of the noise beyond 0.5 cycles/px."""
+    picture: NDArray[np.uint8]
+    """(K, K / 2) from fy = -0.5 to 0.5 (down) and fx = 0 to 0.5 cycles/px; the other half mirrors it.
+    ``log10(power) = picture_low + (picture_high - picture_low) * picture / 255``."""
+    picture_low: float
+    picture_high: float
+    reference_horizontal: FloatArray | None = None
+    """(n,) mean over the frames that the frame was compared with for blur; None when there were none."""
+    reference_vertical: FloatArray | None = None
+    noise_horizontal: FloatArray | None = None
+    """(n,) power of the noise as measured on flats; None: `floor` at all frequencies."""
+    noise_vertical: FloatArray | None = None
+    resolution_x_px: float | None = None
+    """Half-period along x at which the structure sinks into the noise; 1 without a sigma: not before the pixels."""
+    resolution_x_sigma_px: float | None = None
+    resolution_y_px: float | None = None
+    resolution_y_sigma_px: float | None = None
+
+
 Severity = Literal["NO_ALARM", "MINOR", "MAJOR", "INVALID"]
 AlertState = Literal["new", "acknowledged", "closed"]
 

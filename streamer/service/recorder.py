@@ -13,7 +13,7 @@ import msgspec
 from streamer.errors import SessionError
 from streamer.journal import Batch, Journal
 from streamer.pipeline import Key
-from streamer.records import Alert, AnyArray, Command, Event, FlowResult, FrameRow
+from streamer.records import Alert, AnyArray, Command, Event, FlowResult, FrameRow, SpectraResult
 from streamer.wire import Topic
 
 log = logging.getLogger(__name__)
@@ -98,6 +98,10 @@ class Recorder:
                     columns={"flow_median_px": flow.flow_median_px, "flow_p95_px": flow.flow_p95_px})
         fields = {name: getattr(flow, name) for name in flow.__struct_fields__ if name not in _FLOW_ARRAYS}
         self.announce("flow", fields | {"skipped": skipped}, {name: getattr(flow, name) for name in _FLOW_ARRAYS})
+
+    def spectra(self, spectra: SpectraResult) -> None:
+        """Add the spectra of a frame; they are asked for, not published."""
+        self._batch.spectra.append(spectra)
 
     def alert(self, alert: Alert) -> None:
         """Add an alert, or the new state of one."""

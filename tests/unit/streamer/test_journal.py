@@ -8,7 +8,7 @@ import pytest
 
 from streamer.errors import SessionError
 from streamer.journal import Batch, Journal
-from streamer.records import Accounting, Alert, Command, Event, FlowResult, FrameRow, Tally
+from streamer.records import Accounting, Alert, Command, Event, FlowResult, FrameRow, SpectraResult, Tally
 
 
 def _row(index: int, **columns: object) -> FrameRow:
@@ -22,6 +22,16 @@ def _flow(index: int) -> FlowResult:
         grid_y_px=np.arange(5, dtype=np.float32), grid_x_px=np.arange(7, dtype=np.float32),
         displacement_px=rng.normal(size=(2, 5, 7)).astype(np.float32), valid=rng.random((5, 7)) > 0.5,
         sigma_px=np.full((5, 7), np.nan, np.float32), flow_median_px=0.5, flow_p95_px=None, elapsed_ms=3.0)
+
+
+def _spectra(index: int, **fields: object) -> SpectraResult:
+    rng = np.random.default_rng(index)
+    curves = {name: rng.exponential(size=64).astype(np.float32) for name in
+              ("horizontal", "vertical", "reference_horizontal", "reference_vertical", "noise_horizontal",
+               "noise_vertical")}
+    return SpectraResult(**({
+        "index": index, "acquisition": "scan", "view": "main", "floor": 0.005, "picture_low": -3.5, "picture_high": 2.0,
+        "picture": rng.integers(0, 256, (64, 32), dtype=np.uint8), "resolution_x_px": 2.5} | curves | fields))
 
 
 def test_what_was_written_comes_back(tmp_path: Path) -> None:
@@ -135,3 +145,42 @@ def test_a_session_that_knows_fewer_columns_can_be_read(tmp_path: Path) -> None:
     db.close()
     with Journal(tmp_path) as journal:
         assert list(journal.rows()) == [(1, _row(0))]
+
+
+def test_spectra_come_back_and_are_small(tmp_path: Path) -> None:
+    plain = dict.fromkeys(("reference_horizontal", "reference_vertical", "noise_horizontal", "noise_vertical"))
+    written = [_spectra(0), _spectra(1, **plain), _spectra(0, acquisition="other")]
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(spectra=written))
+    with Journal(tmp_path) as journal:
+        read = list(journal.spectra())
+        assert [(spectra.acquisition, spectra.index) for spectra in read] == [("scan", 0), ("scan", 1), ("other", 0)]
+        assert [spectra.acquisition for spectra in journal.spectra(index=0)] == ["scan", "other"]
+        assert [spectra.index for spectra in journal.spectra(acquisition="scan")] == [0, 1]
+        assert not list(journal.spectra(acquisition="scan", index=7))
+    for before, after in zip(written, read, strict=True):
+        for name in SpectraResult.__struct_fields__:
+            expected, found = getattr(before, name), getattr(after, name)
+            if isinstance(expected, np.ndarray):
+                np.testing.assert_allclose(found, expected, rtol=5e-4, err_msg=name)
+                assert found.dtype == expected.dtype
+            else:
+                assert found == expected, name
+
+
+def test_spectra_take_little_room(tmp_path: Path) -> None:
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(facts={"a": 1}))
+        journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        before = journal.path.stat().st_size
+        journal.write(Batch(spectra=[_spectra(index) for index in range(300)]))
+        journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert (journal.path.stat().st_size - before) / 300 < 4200
+
+
+def test_a_session_without_spectra_has_none(tmp_path: Path) -> None:
+    with Journal(tmp_path, create=True) as journal:
+        journal._db.execute("DROP TABLE spectra")
+        journal._db.commit()
+    with Journal(tmp_path) as journal:
+        assert not list(journal.spectra())

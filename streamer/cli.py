@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -112,6 +112,40 @@ def export(
 
     for path in export_session(session, out):
         typer.echo(path)
+
+
+@app.command()
+def deblur(  # noqa: PLR0913, PLR0917  (a line of the help page each)
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="What the session was made of.")],
+    session: Annotated[Path, typer.Option("--session", metavar="DIR", help="Session that has found the blur.")],
+    index: Annotated[int, typer.Option("--index", metavar="I", min=0, help="Number of the blurred frame.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.tif", help="Where the restored frame goes.")],
+    acquisition: Annotated[str | None, typer.Option(
+        metavar="A", help="Acquisition of the frame in the session, if there are several.")] = None,
+    method: Annotated[Literal["wiener", "richardson_lucy"], typer.Option(help="How to restore.")] = "wiener",
+    group: Annotated[bool, typer.Option(
+        "--group", help="Use the mean point-spread function of the frame's group.")] = False,
+    flat: Annotated[Path | None, typer.Option(metavar="PATH", help="Flats: a file or a folder.")] = None,
+    dark: Annotated[Path | None, typer.Option(metavar="PATH", help="Darks: a file or a folder.")] = None,
+    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Frames inside an HDF5 file.")] = None,
+    verbose: _Verbose = False,
+) -> None:
+    """Restore a blurred frame of a recording as far as its noise allows, and say how far that is.
+
+    The blur is the one that the session has measured. The frame is corrected by flats and darks, restored, and written
+    as float32 TIFF; give the flats and darks that were given to analyse. It is a preview, not data.
+    """
+    from streamer.formats import open_recording  # noqa: PLC0415
+    from streamer.service.restoration import restore_frame, write_tiff  # noqa: PLC0415
+
+    console.start_log(verbose=verbose, level=logging.WARNING)
+    with open_recording(recording, flat=flat, dark=dark, dataset=dataset) as source:
+        if out.exists() and any(path is not None and path.exists() and out.samefile(path)
+                                for path in (recording, flat, dark)):
+            raise typer.BadParameter(f"{out} is what is to be read; give another file", param_hint="--out")
+        image, recovery = restore_frame(source, session, index, acquisition=acquisition, method=method, group=group)
+    write_tiff(out, image, recovery)
+    typer.echo(recovery.text)
 
 
 @app.command(name="settings")

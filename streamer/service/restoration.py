@@ -1,0 +1,155 @@
+"""A blurred frame of a recording, restored at full size with the blur that a session has measured."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from streamer.errors import CommandError, SessionError
+from streamer.formats import Recording
+from streamer.imaging import correction as correcting
+from streamer.imaging.deblur import covariance_of
+from streamer.imaging.recovery import Method, Recovery, restore
+from streamer.journal import Journal
+from streamer.records import FloatArray, Frame, FrameRow, Refusal
+from streamer.settings import Settings
+from streamer.tracking.calibration import Calibration
+
+_SAME_TIME_S = 0.002
+
+
+def restore_frame(
+    recording: Recording, folder: Path, index: int, *, acquisition: str | None = None, method: Method = "wiener",
+    group: bool = False,
+) -> tuple[FloatArray, Recovery]:
+    """Correct a frame of a recording as it was when the session was made, and take its blur out.
+
+    Parameters
+    ----------
+    recording : Recording
+        Open; flats and darks that were taken before the frame correct it.
+    folder : Path
+        A session that holds the frame as blurred.
+    index : int
+        Of the frame.
+    acquisition : str, optional
+        Its acquisition in the session; needed when several have the index, or when it is not named like the recording.
+    method : {"wiener", "richardson_lucy"}
+    group : bool
+        Use the mean point-spread function of the frame's group.
+
+    Returns
+    -------
+    restored : (M, N) float32 array
+    recovery : Recovery
+
+    Raises
+    ------
+    CommandError
+        If the session does not hold the frame, holds it as not blurred, or is that of another recording.
+    SessionError, RecordingError, FrameError
+        If the session or the frame cannot be read.
+    """
+    with Journal(folder) as journal:
+        rows = [row for _, row in journal.rows()]
+        settings = _settings(journal)
+        pixel_size_nm = journal.meta().get("pixel_size_nm")
+        shapes = [(int(flow.grid_y_px.max()), int(flow.grid_x_px.max())) for flow, _ in zip(
+            journal.flows(), range(1), strict=False) if flow.grid_y_px.size and flow.grid_x_px.size]
+    row = _row(rows, recording, index, acquisition)
+    frame, correction = _frame(recording, row, settings)
+    rows_px, columns_px = frame.pixels.shape
+    if any(last_y >= rows_px or last_x >= columns_px for last_y, last_x in shapes):
+        raise CommandError(f"frames of {recording.path} have {rows_px} x {columns_px} px, those of session {folder} "
+                           "are larger; give the recording that the session was made of")
+    image = correcting.correct(frame.pixels, correction, zinger_sigma=settings.calibration.zinger_sigma)
+    noise = correction.noise_shape(correcting.level(frame.pixels, correction).mean)
+    return restore(image, _covariance(rows, row, group=group), row.blur_shape, method=method, light=correction.weight,
+                   noise=noise, pixel_size_nm=pixel_size_nm or recording.pixel_size_nm)
+
+
+def write_tiff(path: Path, image: FloatArray, recovery: Recovery) -> None:
+    """Write a restored frame as float32 TIFF, its statement in the description."""
+    try:
+        tifffile.imwrite(path, image, description=recovery.text, metadata=None)
+    except OSError as error:
+        raise SessionError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _settings(journal: Journal) -> Settings:
+    """Return the settings of a session; what this version does not know any more has its default."""
+    tree = tomllib.loads(journal.settings()[1])
+    try:
+        return msgspec.convert(tree, Settings)
+    except msgspec.ValidationError:
+        return Settings()
+
+
+def _row(rows: Sequence[FrameRow], recording: Recording, index: int, acquisition: str | None) -> FrameRow:
+    found = [row for row in rows if row.index == index and row.kind == "projection"
+             and acquisition in (None, row.acquisition)]
+    named = [row for row in found if row.acquisition == recording.name]
+    if acquisition is None and named:
+        found = named
+    if not found:
+        where = "" if acquisition is None else f" in acquisition {acquisition!r}"
+        raise CommandError(f"the session holds no projection {index}{where}; frames.csv lists what it holds")
+    names = ", ".join(repr(row.acquisition) for row in found)
+    if acquisition is None and not named:
+        raise CommandError(f"the recording is called {recording.name!r}, the session has frame {index} in {names}: "
+                           "name it with --acquisition if it is the same")
+    row = found[0]
+    if row.verdict != "blurred" or not row.blur_length_px:
+        raise CommandError(f"frame {index} of {row.acquisition!r} is {row.verdict or 'not judged'}; "
+                           "only frames that were found blurred can be restored")
+    return row
+
+
+def _frame(recording: Recording, row: FrameRow, settings: Settings) -> tuple[Frame, correcting.Correction]:
+    """Read the frame, and what the flats and darks before it make of its correction."""
+    if row.index >= recording.count:
+        raise CommandError(f"{recording.path} has {recording.count} projections, counted from 0; "
+                           f"there is no frame {row.index}")
+    for items in (recording.frames(row.index, row.index + 1), recording.frames()):   # seldom are they in another order
+        calibration = Calibration(settings.calibration)
+        for item in items:
+            if item.kind != "projection":
+                if isinstance(item, Frame):
+                    calibration.add(item)
+            elif item.index == row.index:
+                if isinstance(item, Refusal):
+                    raise CommandError(item.reason)
+                _check_time(recording, row, item)
+                return item, calibration.correction(item.pixels.shape)
+    raise CommandError(f"{recording.path} has no projection {row.index}")
+
+
+def _check_time(recording: Recording, row: FrameRow, frame: Frame) -> None:
+    """Refuse a frame that was taken at another time than the row says."""
+    if row.exposed_at is None or frame.exposed_at is None:
+        return
+    said = np.datetime64(row.exposed_at.removesuffix("Z")).astype("datetime64[us]").astype(np.int64) * 1e-6
+    if abs(float(said) - frame.exposed_at) > _SAME_TIME_S:
+        raise CommandError(f"frame {row.index} of {recording.path} was taken at another time than the session says "
+                           f"({row.exposed_at}); give the recording that the session was made of")
+
+
+def _covariance(rows: Sequence[FrameRow], row: FrameRow, *, group: bool) -> NDArray[np.float64]:
+    """(2, 2) px^2 of a frame, or mean over those of its group."""
+    chosen = [row]
+    if group:
+        if row.psf_group is None:
+            raise CommandError(f"frame {row.index} of {row.acquisition!r} belongs to no group of blurred frames; "
+                               "leave --group out")
+        chosen = [other for other in rows if other.psf_group == row.psf_group and other.view == row.view
+                  and other.blur_length_px]
+    covariances = [covariance_of(one.blur_length_px or 0.0, one.blur_angle_deg or 0.0, one.blur_shape)
+                   for one in chosen]
+    mean: NDArray[np.float64] = np.mean(covariances, axis=0)
+    return mean

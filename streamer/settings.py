@@ -91,6 +91,11 @@ class CalibrationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     saturated_fraction: Annotated[
         float, _meta("A frame with a larger share of saturated pixels is bad.", low=0.0001, high=1.0, live=True)
     ] = 0.25
+    recognise: Annotated[
+        bool,
+        Meta(description="Take empty beams among the projections for flats, and frames without light for darks, "
+             "as long as none were sent.", extra={"live": True}),
+    ] = True
 
 
 class BlurSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -153,7 +153,7 @@ def _profile(
 
 def _belief(departure: NDArray[np.floating], variance: NDArray[np.floating]) -> float:
     """Share of departures that is not chance."""
-    chance = float(np.mean(variance)) * (1 + _DOUBT * np.sqrt(2 / departure.size))
+    chance = float(np.mean(variance) * (1 + _DOUBT * np.sqrt(2 / departure.size)))
     return max(0.0, 1 - chance / max(float(np.mean(np.square(departure))), 1e-30))
 
 

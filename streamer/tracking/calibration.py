@@ -58,6 +58,25 @@ class Calibration:
         """Counts up whenever the correction changes."""
         return self._version
 
+    @property
+    def flats(self) -> int:
+        """Flats in the running mean."""
+        return self._flats
+
+    @property
+    def dark(self) -> FloatArray | None:
+        """Mean dark, (M, N) counts."""
+        return self._dark
+
+    def take_dark(self, dark: FloatArray, darks: int) -> bool:
+        """Use a mean dark that was made elsewhere; return whether there was none before."""
+        first = self._dark is None
+        if dark is not self._dark:
+            self._dark, self._darks = dark, darks
+            self._hot = self._light = self._correction = None
+            self._version += 1
+        return first
+
     def configure(self, settings: CalibrationSettings) -> None:
         """Take new settings; they act from the next flat or dark on."""
         self._settings = settings

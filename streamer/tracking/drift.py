@@ -192,6 +192,17 @@ class Drift:
         track.rows.clear()
         self._retarget(track, track.target.active.id if track.target.active is not None else place.id)
 
+    def recalibrated(self, view: str, held: Spare, *, sigma_px: float) -> None:
+        """Go on from one frame alone: frames are corrected differently from now on, and the keys were not."""
+        track = self._tracks.get(view)
+        reference = prepare_reference(held.image, id=self._take_id(), weight=held.weight)
+        if track is None or not reference.structured:
+            return
+        track.graph = KeyGraph(limit=track.graph.limit)
+        track.graph.add(Key(reference.id, held.frame, held.drift, sigma_px, reference), [])
+        track.newest = (held.frame, held.image, held.weight)
+        self._retarget(track, reference.id)
+
     def snapshot(self) -> dict[str, Any]:
         """Return the state as builtins and arrays; the rows that may still be revised are not part of it."""
         return {"next_id": self._next_id, "version": self._version,

@@ -50,6 +50,10 @@ class Exposure:
         """Take new thresholds; they act from the next frame on."""
         self._settings = settings
 
+    def recalibrated(self, view: str) -> None:
+        """Learn anew what is usual: the frames of a view are corrected differently from now on."""
+        self._views.pop(view, None)
+
     def judge(self, view: str, level: Level, power: PolarPower | None) -> str:
         """Say why a projection has no usable image.
 

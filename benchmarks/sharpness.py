@@ -34,6 +34,7 @@ from sharpness_figures import (
     variant_table,
 )
 from sharpness_peers import PEERS, against_neighbours, measure_peers
+from sharpness_real import real_rows
 from sharpness_sequences import SHARP, VARIANTS, Specimen
 
 from streamer.pipeline import Pipeline, measure
@@ -224,8 +225,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=numbers, default=list(SEEDS), help="of the specimens, such as 101-104,110")
     parser.add_argument("--schedules", type=int, default=SCHEDULES, help="choices of blurred frames per specimen")
     parser.add_argument("--frames", type=int, default=40, help="in each stream")
-    parser.add_argument("--ours-only", action="store_true", help="neither peers, variants, nor cost")
+    parser.add_argument("--ours-only", action="store_true", help="neither peers, variants, cost nor real frames")
     parser.add_argument("--variants", action="store_true", help="the difficult streams even so")
+    parser.add_argument("--real", action="store_true", help="the real frames even so")
     parser.add_argument("--quick", action="store_true", help="one short sequence, to see that it works")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write tables and every judged frame")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the ROC curves (needs matplotlib)")
@@ -244,6 +246,7 @@ def main() -> None:
         print(f"seed {found[0].seed} done", file=sys.stderr, flush=True)
     reach = reach_rows(judged)
     reach += cost_rows(asked.seeds[0]) if whole else []
+    reach += real_rows(lambda frames: watch(frames).final) if whole or asked.real else []
     tables = {
         "Asked and measured": [["what", "asked", "measured"], *map(list, reach)],
         "AUC / recall at 1 % false positives": separation_table(judged, (OURS, *PEERS) if whole else (OURS,)),

@@ -11,6 +11,7 @@ Andrews (1997, doi:10.1364/AO.36.001766).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -87,7 +88,7 @@ class SignalModel:
     def signal(self, frequency: Grid) -> Grid:
         """Power of the structure at frequencies in cycles/px; lower ones than 0.012 count as that."""
         f = np.maximum(frequency, LOWEST)
-        power: Grid = np.exp(np.log(self.level) - self.slope * np.log(f / LOWEST) - self.fall * f * f)
+        power: Grid = np.exp(math.log(self.level) - self.slope * np.log(f / LOWEST) - self.fall * f * f)
         return power
 
     def noise_at(self, frequency: Grid) -> Grid:

@@ -35,7 +35,7 @@ from streamer.imaging.psf_fit import (
 )
 from streamer.imaging.spectrum import PolarPower
 
-__all__ = ["DETECTION_SIGMA", "Baseline", "BlurEstimate", "baseline_of", "estimate_blur"]
+__all__ = ["DETECTION_SIGMA", "Baseline", "BlurEstimate", "baseline_of", "estimate_blur", "shape_of"]
 
 DETECTION_SIGMA = 4.0
 """A blur whose variance is this many standard deviations is found nearly always."""
@@ -51,6 +51,9 @@ _FAMILY_SCORE = 8.0      # from here on the shape of the point-spread function m
 _LONG_STARTS = (0.8, 1.0, 1.5, 2.2)
 _LONG_PX = 15.0          # as from this length
 _ROUND = 0.5             # ratio of the eigenvalues above which a blur is no motion along one line
+_NEARLY_ROUND = 0.7      # ratio of the eigenvalues from which a blur has no direction...
+_THIN = 0.15             # ...and below which it is motion along a line
+_CLEAR = 3.0             # standard deviations
 _PARAMETER_COST = 6.0    # in -2 ln likelihood, for each free parameter of a shape
 _CROSS_VARIANCE = 0.05   # px^2, by which deformation and bad registration smear the average of usual sequences
 _SHARED_NOISE = 0.6      # correlation of the errors of both routes, which see the same noise of the frame
@@ -128,6 +131,24 @@ def estimate_blur(power: PolarPower, baseline: Baseline, cross: CrossEstimate | 
     if estimate.score < _FAMILY_SCORE and estimate.length_px < _LONG_PX:
         return estimate
     return _describe(_shaped(fit, best, slack), None)
+
+
+def shape_of(estimate: BlurEstimate) -> str:
+    """Name the shape of a blur.
+
+    Returns
+    -------
+    str
+        ``motion`` along one direction, ``defocus`` alike in all, ``mixed``, or empty when the errors are too large
+        to tell.
+    """
+    values, vectors = np.linalg.eigh(estimate.covariance)
+    least, largest = float(values[0]), float(values[1])
+    across, along = (_sigma_along(vectors[0, k], vectors[1, k], estimate.covariance_errors) for k in (0, 1))
+    seen = least > _CLEAR * across
+    if least > _NEARLY_ROUND * largest or largest - least < _CLEAR * np.hypot(along, across):
+        return "defocus" if seen else ""
+    return "mixed" if seen and least > _THIN * largest else "motion"
 
 
 def _shaped(fit: Fit, best: Solution, slack: float) -> Solution:

@@ -138,6 +138,8 @@ class Conveyor:
             self.views.append(row.view)
         latency_ms = self._recorder.row(row, received_at=frame.received_at)
         self.timing.add_latency(latency_ms)
+        if outcome.spectra is not None:
+            self._recorder.spectra(outcome.spectra)
         for key, columns in outcome.revisions:
             changed = self._recorder.revise(key, columns)
             if changed is not None:
@@ -146,7 +148,8 @@ class Conveyor:
             self._count_refusal(refusal_of(frame, row.problems))
         else:
             self.ledger.count(row)
-            self.alert(self.alarms.frame(row, at=frame.received_at, lost=outcome.lost, jump_px=outcome.jump_px))
+            self.alert(self.alarms.frame(row, at=frame.received_at, lost=outcome.lost, jump_px=outcome.jump_px,
+                                         focus_loss_px=outcome.focus_loss_px))
         self._account()
         if outcome.flow is not None:
             self._on_flow(outcome.flow)
@@ -189,7 +192,7 @@ class Conveyor:
 
     def account(self) -> None:
         """Bring the accounting up to date."""
-        self._recorder.facts(accounting=self.ledger.accounting(),
+        self._recorder.facts(calibration=self.pipeline.calibration, accounting=self.ledger.accounting(),
                              accounting_by_acquisition=self.ledger.accounting_by_acquisition())
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from streamer.imaging.blur import Baseline, BlurEstimate, baseline_of, estimate_blur
+from streamer.imaging.blur import Baseline, BlurEstimate, baseline_of, estimate_blur, shape_of
 from streamer.imaging.spectrum import ComplexArray, PolarPower
 from streamer.records import Verdict
 from streamer.settings import BlurSettings
 from streamer.tracking.average import RegisteredAverage
+from streamer.tracking.psf_groups import PsfGroups
 from streamer.tracking.sharpness_state import Key, Row, SharpnessResult, ViewState, clear, pack, unpack
 
 __all__ = ["HISTORY", "Key", "Sharpness", "SharpnessResult"]
@@ -53,6 +54,7 @@ class Sharpness:
     def __init__(self, settings: BlurSettings) -> None:
         self._settings = settings
         self._views: OrderedDict[str, ViewState] = OrderedDict()
+        self._groups = PsfGroups()
 
     def configure(self, settings: BlurSettings) -> None:
         """Take new thresholds; they act from the next frame on."""
@@ -62,6 +64,11 @@ class Sharpness:
         """Baseline of a view, or None before its first frame."""
         state = self._views.get(view)
         return baseline_of([row.power for row in state.members]) if state and state.members else None
+
+    def baseline_keys(self, view: str) -> tuple[Key, ...]:
+        """Frames that the next frame of a view will be compared with."""
+        state = self._views.get(view)
+        return tuple(row.key for row in state.members) if state else ()
 
     def update(self, view: str, key: Key, power: PolarPower | None, *, modes: ComplexArray | None = None,
                drift_px: tuple[float, float] | None = None, usable: bool = True) -> SharpnessResult:
@@ -116,7 +123,7 @@ class Sharpness:
         if modes is not None and drift_px is not None and state.members[-1] is row:
             state.average.accept(row.power, modes, drift_px, cross=cross, estimate=row.cross)
         changes = tuple((other, state.rows[other].result) for other in revised if other != key and other in state.rows)
-        return row.result._replace(problems=tuple(problems), revisions=changes)
+        return row.result._replace(focus_loss_px=state.focus.loss_px, problems=tuple(problems), revisions=changes)
 
     def recalibrated(self, view: str) -> None:
         """Open a new baseline: the frames of a view are corrected differently from now on."""
@@ -126,15 +133,19 @@ class Sharpness:
 
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to go on later, as builtins and arrays."""
-        return {view: pack(state) for view, state in self._views.items()}
+        return {"views": {view: pack(state) for view, state in self._views.items()}, "groups": self._groups.snapshot()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `snapshot`."""
-        self._views = OrderedDict((view, unpack(packed)) for view, packed in state.items())
+        self._views = OrderedDict((view, unpack(packed)) for view, packed in state["views"].items())
+        self._groups.restore(state["groups"])
 
     def _advance(self, state: ViewState, row: Row, estimate: BlurEstimate, problems: list[str]) -> list[Key]:
         """Move the state on by one judged frame; return the keys of rows whose result changed."""
         if self._blurred(estimate):
+            if estimate.least_score < -_SHARPER_SCORE:
+                problems.append("sharper than the frames before in one direction, blurred in another: "
+                                "the baseline may be blurred itself")
             state.rejected.append(row)
             state.odd.clear()
             if len(state.rejected) > _LOCKED_OUT:
@@ -156,7 +167,10 @@ class Sharpness:
         self._accept(state, row)
         if warming:
             return [] if self._warming(state) else self._settle(state)
-        return self._audit(state) if state.accepted == self._settings.baseline else []
+        changed = self._audit(state) if state.accepted == self._settings.baseline else []
+        if state.accepted % self._settings.baseline == 0 and len(state.members) == self._settings.baseline:
+            state.focus.follow([member.power for member in state.members])
+        return changed
 
     def _result(self, estimate: BlurEstimate, *, provisional: bool) -> SharpnessResult:
         verdict: Verdict = "sharp"
@@ -164,8 +178,12 @@ class Sharpness:
             verdict = "blurred"
         elif not estimate.limit_px <= self._settings.tolerance_px:
             verdict = "undecided"
+        blurred = verdict == "blurred"
+        group = self._groups.assign(estimate.covariance, estimate.covariance_errors) \
+            if blurred and not provisional else None
         return SharpnessResult(verdict, provisional, estimate.length_px, estimate.length_sigma_px,
-                               estimate.angle_deg, estimate.score, estimate.limit_px, estimate.gauge_px2)
+                               estimate.angle_deg, estimate.score, estimate.limit_px, group,
+                               shape_of(estimate) if blurred else "", estimate.gauge_px2)
 
     def _blurred(self, estimate: BlurEstimate) -> bool:
         return estimate.score > self._settings.score_threshold and estimate.length_px > self._settings.shortest_px

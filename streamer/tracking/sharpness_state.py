@@ -10,6 +10,7 @@ from streamer.imaging.cross import CrossEstimate
 from streamer.imaging.spectrum import PolarPower
 from streamer.records import Verdict
 from streamer.tracking.average import RegisteredAverage
+from streamer.tracking.focus import Focus
 
 Key = tuple[str, int]
 """(acquisition, index) of a frame."""
@@ -25,7 +26,11 @@ class SharpnessResult(NamedTuple):
     blur_angle_deg: float | None = None
     blur_score: float | None = None
     blur_limit_px: float | None = None
+    psf_group: int | None = None
+    blur_shape: str = ""
     blur_gauge_px2: float | None = None
+    focus_loss_px: float | None = None
+    """Blur that has crept in since the baseline was opened, as a length; None: none to speak of."""
     problems: tuple[str, ...] = ()
     revisions: tuple[tuple[Key, SharpnessResult], ...] = ()
     """Earlier frames whose verdict changed or became final; their own `revisions` are empty."""
@@ -62,6 +67,7 @@ class ViewState:
     odd: list[Row] = field(default_factory=list)
     """Consecutive frames of other contrast or content."""
     average: RegisteredAverage = field(default_factory=RegisteredAverage)
+    focus: Focus = field(default_factory=Focus)
 
 
 def clear(state: ViewState) -> None:
@@ -74,6 +80,7 @@ def clear(state: ViewState) -> None:
     state.candidate = None
     state.gains.clear()
     state.average = RegisteredAverage()
+    state.focus = Focus()
 
 
 def pack(state: ViewState) -> dict[str, Any]:
@@ -88,7 +95,7 @@ def pack(state: ViewState) -> dict[str, Any]:
         "members": keys(state.members), "rejected": keys(state.rejected), "odd": keys(state.odd),
         "candidate": keys([state.candidate] if state.candidate else []), "candidate_age": state.candidate_age,
         "accepted": state.accepted, "gains": list(state.gains),
-        "average": state.average.snapshot()}
+        "average": state.average.snapshot(), "focus": state.focus.snapshot()}
 
 
 def unpack(packed: dict[str, Any]) -> ViewState:
@@ -103,6 +110,7 @@ def unpack(packed: dict[str, Any]) -> ViewState:
                   candidate=next(iter(rows("candidate")), None), candidate_age=int(packed["candidate_age"]),
                   odd=rows("odd"))
     state.average = RegisteredAverage.restored(packed["average"])
+    state.focus = Focus.restored(packed["focus"])
     state.gains.extend(packed["gains"])
     return state
 
@@ -110,7 +118,7 @@ def unpack(packed: dict[str, Any]) -> ViewState:
 def _pack_row(row: Row) -> dict[str, Any]:
     power = row.power
     return {"key": list(row.key), "power": power.power, "counts": power.counts, "floor": power.floor,
-            "shape": list(power.shape), "result": list(row.result[:8]),
+            "shape": list(power.shape), "result": list(row.result[:-2]),
             "drift_px": None if row.drift_px is None else list(row.drift_px),
             "cross": None if row.cross is None else list(row.cross)}
 

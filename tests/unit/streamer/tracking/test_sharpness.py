@@ -208,7 +208,7 @@ def test_history_is_bounded(source):
     tracker, power = Sharpness(BlurSettings()), source.take()
     for index in range(HISTORY + 50):
         tracker.update("main", ("a", index), power)
-    assert len(tracker.snapshot()["main"]["rows"]) == HISTORY
+    assert len(tracker.snapshot()["views"]["main"]["rows"]) == HISTORY
 
 
 def test_restored_it_goes_on_the_same(source):

@@ -142,6 +142,13 @@ class Client:
             raise ProtocolError(f"history is {type(history).__name__}, expected an object")
         return history
 
+    def spectra(self, index: int, acquisition: str | None = None) -> dict[str, Any]:
+        """Ask for the power spectra of a frame and of its reference, as lists; see `records.SpectraResult`."""
+        found = self.request("spectra", index=index, acquisition=acquisition)
+        if not isinstance(found, dict):
+            raise ProtocolError(f"spectra are {type(found).__name__}, expected an object")
+        return found
+
     def close(self) -> None:
         """Close all sockets."""
         self._drop_request()

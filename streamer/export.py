@@ -1,4 +1,4 @@
-"""Files derived from the journal: ``frames.csv``, ``alerts.csv``, ``flow.h5``, ``summary.json``.
+"""Files derived from the journal: ``frames.csv``, ``alerts.csv``, ``flow.h5``, ``summary.json``, ``spectra.h5``.
 
 Each is written beside its place and moved there when whole, so a full disk leaves the old file as it was.
 """
@@ -22,12 +22,12 @@ import numpy as np
 from streamer.clock import utc_text
 from streamer.errors import SessionError
 from streamer.journal import Journal
-from streamer.records import Accounting, Alert, FrameRow
+from streamer.records import Accounting, Alert, CalibrationState, FlowResult, FrameRow, SpectraResult
 
 _LIBRARIES = ("numpy", "scipy", "scikit-image", "opencv-python-headless", "pyzmq", "h5py", "tifffile", "msgspec")
 
 
-def export_session(folder: Path, out: Path | None = None) -> list[Path]:
+def export_session(folder: Path, out: Path | None = None, *, with_spectra: bool = False) -> list[Path]:
     """Write every derived file of a session.
 
     Parameters
@@ -36,6 +36,8 @@ def export_session(folder: Path, out: Path | None = None) -> list[Path]:
         The session; it may still be written to by a streamer.
     out : Path, optional
         Where to; the session's own folder by default.
+    with_spectra : bool
+        Write ``spectra.h5``, too: 12 kB a frame.
 
     Returns
     -------
@@ -50,6 +52,8 @@ def export_session(folder: Path, out: Path | None = None) -> list[Path]:
     out = out or folder
     writers: dict[str, Callable[[Journal, Path], None]] = {
         "frames.csv": write_frames, "alerts.csv": write_alerts, "flow.h5": write_flow, "summary.json": write_summary}
+    if with_spectra:
+        writers["spectra.h5"] = write_spectra
     written = []
     with Journal(folder) as journal:
         journal.snapshot()
@@ -77,8 +81,7 @@ def write_flow(journal: Journal, path: Path) -> None:
         frames = file.create_group("frames")
         for flow in journal.flows():
             first_acquisition = flow.acquisition if first_acquisition is None else first_acquisition
-            suffix = "" if flow.acquisition == first_acquisition else "@" + flow.acquisition.replace("/", "_")
-            group = frames.create_group(f"{flow.index:06d}{suffix}")
+            group = frames.create_group(_group_name(flow, first_acquisition))
             for name in ("displacement_px", "valid", "sigma_px"):
                 group[name] = getattr(flow, name)
             for name in ("reference_index", "drift_y_px", "drift_x_px", "acquisition", "view"):
@@ -89,6 +92,31 @@ def write_flow(journal: Journal, path: Path) -> None:
                     file[name] = grid
                 elif not np.array_equal(file[name][()], grid):
                     group[name] = grid
+
+
+def write_spectra(journal: Journal, path: Path) -> None:
+    """Write the power spectra of every frame and of its reference."""
+    first_acquisition: str | None = None
+    with h5py.File(path, "w") as file:
+        file.attrs["unit"] = "power per Fourier mode, relative to the squared mean brightness"
+        file.attrs["frequency"] = "value k of n: 0.5 (k + 0.5) / n cycles/px"
+        file.attrs["picture"] = ("log10(power) = picture_low + (picture_high - picture_low) * picture / 255; "
+                                 "rows fy = -0.5 to 0.5, columns fx = 0 to 0.5 cycles/px")
+        frames = file.create_group("frames")
+        for spectra in journal.spectra():
+            first_acquisition = spectra.acquisition if first_acquisition is None else first_acquisition
+            group = frames.create_group(_group_name(spectra, first_acquisition))
+            for name, value in msgspec.structs.asdict(spectra).items():
+                if isinstance(value, np.ndarray):
+                    group[name] = value
+                elif value is not None and name != "index":
+                    group.attrs[name] = value
+
+
+def _group_name(result: FlowResult | SpectraResult, first_acquisition: str) -> str:
+    """Name a frame; those of a further acquisition carry its name."""
+    suffix = "" if result.acquisition == first_acquisition else "@" + result.acquisition.replace("/", "_")
+    return f"{result.index:06d}{suffix}"
 
 
 def write_summary(journal: Journal, path: Path) -> None:
@@ -120,6 +148,7 @@ def summary(journal: Journal) -> dict[str, Any]:
                    "with_problems": with_problems, "alerts": sum(1 for _ in journal.alerts())},
         "reference": references,
         "pixel_size_nm": meta.get("pixel_size_nm"),
+        "calibration": meta.get("calibration", msgspec.to_builtins(CalibrationState())),
         "accounting": meta.get("accounting", msgspec.to_builtins(Accounting())),
         "accounting_by_acquisition": meta.get("accounting_by_acquisition", {}),
         "timing": meta.get("timing", {}),

@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS flows (acquisition TEXT, "index" INTEGER, view TEXT, 
     drift_y_px REAL, drift_x_px REAL, rows INTEGER, columns INTEGER, grid_y_px BLOB, grid_x_px BLOB,
     displacement_px BLOB, valid BLOB, sigma_px BLOB, flow_median_px REAL, flow_p95_px REAL, elapsed_ms REAL,
     PRIMARY KEY (acquisition, "index"));
-CREATE TABLE IF NOT EXISTS spectra ({_quoted(_SPECTRA_COLUMNS)}, PRIMARY KEY (acquisition, "index"));
+CREATE TABLE IF NOT EXISTS spectra ({_quoted(_SPECTRA_COLUMNS)}, PRIMARY KEY ("index", acquisition));
 CREATE TABLE IF NOT EXISTS settings (revision INTEGER PRIMARY KEY, at REAL, who TEXT, toml TEXT);
 CREATE TABLE IF NOT EXISTS commands (number INTEGER PRIMARY KEY, at REAL, op TEXT, arguments TEXT, outcome TEXT);
 """  # (identifiers come from our own records)
@@ -184,9 +184,10 @@ class Journal:
         """
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'spectra'").fetchone():
             return
-        query = (f"SELECT {_quoted(_SPECTRA_COLUMNS)} FROM spectra WHERE (acquisition = ? OR ? IS NULL) "  # noqa: S608
-                 'AND ("index" = ? OR ? IS NULL) ORDER BY rowid')
-        for values in self._db.execute(query, (acquisition, acquisition, index, index)):
+        wanted = {name: value for name, value in (("index", index), ("acquisition", acquisition)) if value is not None}
+        where = " AND ".join(f'"{name}" = ?' for name in wanted) or "1"
+        query = f"SELECT {_quoted(_SPECTRA_COLUMNS)} FROM spectra WHERE {where} ORDER BY rowid"  # noqa: S608
+        for values in self._db.execute(query, (*wanted.values(),)):
             yield _unpack_spectra(values)
 
     def snapshot(self) -> Self:

@@ -50,7 +50,7 @@ class Commands:
         try:
             operation = self._known.get(command.op)
             if operation is None:
-                raise CommandError(f"unknown op {command.op!r}; this streamer knows history, snapshot, "
+                raise CommandError(f"unknown op {command.op!r}; this streamer knows history, spectra, snapshot, "
                                    f"{', '.join(self._known)}")
             result = operation(command.arguments)
         except TxmError as error:

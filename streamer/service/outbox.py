@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import zmq
 
-from streamer.errors import LinkError, ProtocolError, SessionError
+from streamer.errors import CommandError, LinkError, ProtocolError, SessionError
 from streamer.journal import Journal
 from streamer.records import AnyArray, Command, Status
+from streamer.service import spectra
 from streamer.wire import Buffer, Topic, decode_request, encode_reply, encode_result
 
 log = logging.getLogger(__name__)
@@ -158,22 +159,27 @@ class Outbox:
         except ProtocolError as error:
             self._router.send_multipart([*envelope, encode_reply(None, error=str(error))])
             return
-        if command.op == "history":
-            self._router.send_multipart([*envelope, self._history(command)])
+        if command.op in _FROM_JOURNAL:
+            self._router.send_multipart([*envelope, self._read(command)])
         else:
             self._handler(command, reply)
 
-    def _history(self, command: Command) -> bytes:
-        since, limit = command.arguments.get("since", 0), command.arguments.get("limit")
-        if not isinstance(since, int) or since < 0:
-            return encode_reply(command.id, error=f"history since {since!r}: expected a sequence number from 0")
-        if limit is not None and (not isinstance(limit, int) or limit < 1):
-            return encode_reply(command.id, error=f"history limit {limit!r}: expected a number of rows from 1")
+    def _read(self, command: Command) -> bytes:
+        """Answer from the journal, with a reader of our own."""
         try:
             with Journal(self._folder) as journal:
-                return encode_reply(command.id, result=history(journal, since=since, limit=limit))
-        except SessionError as error:
+                return encode_reply(command.id, result=_FROM_JOURNAL[command.op](journal, command.arguments))
+        except (SessionError, CommandError) as error:
             return encode_reply(command.id, error=str(error))
+
+
+def _history(journal: Journal, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    since, limit = arguments.get("since", 0), arguments.get("limit")
+    if not isinstance(since, int) or since < 0:
+        raise CommandError(f"history since {since!r}: expected a sequence number from 0")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise CommandError(f"history limit {limit!r}: expected a number of rows from 1")
+    return history(journal, since=since, limit=limit)
 
 
 def history(journal: Journal, *, since: int = 0, limit: int | None = None) -> dict[str, Any]:
@@ -194,3 +200,8 @@ def history(journal: Journal, *, since: int = 0, limit: int | None = None) -> di
         "settings_revision": revision,
         "more": limit is not None and len(rows) == limit,
     }
+
+
+_FROM_JOURNAL: Mapping[str, Callable[[Journal, Mapping[str, Any]], Any]] = {
+    "history": _history, "spectra": spectra.answer}
+"""What is answered beside the analysis."""

@@ -243,6 +243,20 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
     restarts: Tally = Tally()
 
 
+class CalibrationState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the newest projection was corrected by."""
+
+    pattern: Literal["flats", "none"] = "none"
+    """Where the correction of the pattern that stays on the detector comes from; flats may have been recognised."""
+    flats: int = 0
+    """In the running mean, likewise the darks."""
+    darks: int = 0
+    counts_per_photon: float | None = None
+    """From the noise of pairs of flats; without darks the offset of the camera counts as light."""
+    photons_per_px: float | None = None
+    """Mean of the newest flat."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The heartbeat: where the streamer stands."""
 
@@ -274,6 +288,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     flow_skipped: int = 0
     last_frame_age_s: float | None = None
     pixel_size_nm: float | None = None
+    calibration: CalibrationState = CalibrationState()
     settings_revision: int = 0
     blur_tolerance_px: float = 0.0
     blur_score_threshold: float = 0.0

@@ -54,6 +54,11 @@ class Correction:
     open_beam: float | None = None
     """Mean of the newest flat less the dark, counts."""
 
+    @property
+    def photons_per_px(self) -> float | None:
+        """Mean of the newest flat in photons; None while the counts per photon are not known."""
+        return self.open_beam / self.counts_per_photon if self.open_beam and self.counts_per_photon else None
+
     def noise_shape(self, mean: float) -> NoiseShape | None:
         """Return the shape of the noise in a frame of this mean (counts less the dark, `Level.mean`)."""
         if self.noise is None or not self.open_beam:

@@ -17,7 +17,7 @@ BoolColumn = NDArray[np.bool_]
 
 VERDICTS = ("", "sharp", "blurred", "undecided", "bad")
 
-_TEXTS = ("acquisition", "view", "kind", "verdict", "problems", "exposed_at", "received_at")
+_TEXTS = ("acquisition", "view", "kind", "verdict", "problems", "exposed_at", "received_at", "blur_shape")
 _WHOLE = frozenset({"index", "psf_group", "reference_index", "recollects", "revision", "settings_revision"})
 _NUMBERS = tuple(name for name in FrameRow.__struct_fields__ if name not in _TEXTS)
 _CHARTED = ("index", "provisional", "blur_length_px", "blur_length_sigma_px", "blur_angle_deg", "blur_limit_px",
@@ -100,8 +100,8 @@ class RowTable:
         self.length = 0
         self.places: dict[tuple[int, int], int] = {}
         self.numbers = np.empty((len(_NUMBERS), 256))
-        self.codes = np.empty((5, 256), np.int64)
-        """acquisition, view, kind, verdict, sequence."""
+        self.codes = np.empty((6, 256), np.int64)
+        """acquisition, view, kind, verdict, sequence, shape of the blur."""
         self.flagged = np.empty(256, np.bool_)
         self.drawn = np.empty(256, np.bool_)
         """Projections and flagged frames; flats and darks would only take room in the charts."""
@@ -109,7 +109,7 @@ class RowTable:
         self.times: list[tuple[str | None, str | None]] = []
         """exposed_at, received_at."""
         self.replaced: dict[tuple[int, int], int] = {}
-        self.acquisitions, self.views, self.kinds = _Words(), _Words(), _Words()
+        self.acquisitions, self.views, self.kinds, self.shapes = _Words(), _Words(), _Words(), _Words()
         self.spans: dict[int, tuple[int, int, str]] = {}
         """Per acquisition with drawn rows: lowest index, highest index, earliest time of arrival."""
         self.drawn_views: list[str] = []
@@ -127,7 +127,8 @@ class RowTable:
         self.numbers[:, place] = [np.nan if value is None else value for value in values]
         verdict = VERDICTS.index(row.verdict or "")
         self.codes[:, place] = (
-            acquisition, self.views.number(row.view), self.kinds.number(row.kind), verdict, sequence)
+            acquisition, self.views.number(row.view), self.kinds.number(row.kind), verdict, sequence,
+            self.shapes.number(row.blur_shape))
         self.times[place] = row.exposed_at, row.received_at
         self.flagged[place] = verdict in _FLAGGED or (verdict == 0 and row.problems != "")
         if row.problems:
@@ -172,7 +173,7 @@ class RowTable:
 
     def row(self, place: int) -> FrameRow:
         """Make the record of a row."""
-        acquisition, view, kind, verdict, _ = (int(code) for code in self.codes[:, place])
+        acquisition, view, kind, verdict, _, shape = (int(code) for code in self.codes[:, place])
         numbers: dict[str, Any] = {}
         for name, value in zip(_NUMBERS, self.numbers[:, place].tolist(), strict=True):
             missing = value != value  # noqa: PLR0124  (NaN)
@@ -182,7 +183,8 @@ class RowTable:
         return FrameRow(
             acquisition=self.acquisitions.words[acquisition], view=self.views.words[view],
             kind=self.kinds.words[kind], verdict=VERDICTS[verdict] or None,  # type: ignore[arg-type]
-            exposed_at=exposed_at, received_at=received_at, problems=self.problems.get(place, ""), **numbers)
+            exposed_at=exposed_at, received_at=received_at, problems=self.problems.get(place, ""),
+            blur_shape=self.shapes.words[shape], **numbers)
 
     def find(self, key: Key) -> int | None:
         """Return the place of a row, None if it never came."""

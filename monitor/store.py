@@ -14,7 +14,7 @@ import msgspec
 
 from monitor.rows import Charts, Key, RowTable
 from streamer.errors import ProtocolError
-from streamer.records import Alert, AnyArray, FlowResult, FrameRow, Kind, Status
+from streamer.records import Alert, AnyArray, FlowResult, FrameRow, Kind, SpectraResult, Status
 from streamer.wire import Result
 
 SEVERITIES = ("NO_ALARM", "MINOR", "MAJOR", "INVALID")
@@ -40,6 +40,11 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Of the frame, not of the binned picture."""
     image: AnyArray | None = None
     """(M, N) uint16, read-only."""
+    deblurred: AnyArray | None = None
+    """(M, N) uint16, the same frame with its blur taken out as far as possible; of blurred frames only."""
+    deblur: dict[str, Any] | None = None
+    """What is said of it: ``text`` and more."""
+    spectra: SpectraResult | None = None
 
 
 class Store:
@@ -165,7 +170,10 @@ class Store:
         picture = _convert(result, Picture)
         if picture.image is None or picture.image.ndim != 2 or 0 in picture.image.shape or picture.binning < 1:
             raise ProtocolError(f"picture of frame {picture.index} is not a 2-D image with a binning of 1 or more")
-        self.picture = picture
+        if picture.deblurred is not None and picture.deblurred.shape != picture.image.shape:
+            raise ProtocolError(f"preview of frame {picture.index} has shape {picture.deblurred.shape}, its picture "
+                                f"{picture.image.shape}; expected the same")
+        self.picture = msgspec.structs.replace(picture, spectra=_spectra(result))
 
     def _take_flow(self, result: Result) -> None:
         flow = _convert(result, FlowResult)
@@ -231,6 +239,24 @@ class Store:
         """Copy the columns that are drawn."""
         with self._lock:
             return self._table.charts(self.version)
+
+
+def _spectra(result: Result) -> SpectraResult | None:
+    """Make a record of the payloads of a picture that are spectra; None of a streamer that sends none."""
+    numbers = result.header.get("spectra")
+    if not isinstance(numbers, dict):
+        return None
+    arrays = {field: result.arrays[name] for name, field in SPECTRA_PAYLOADS.items() if name in result.arrays}
+    header = numbers | {name: result.header.get(name) for name in ("index", "acquisition", "view")}
+    spectra = _convert(Result(result.topic, header | {"sequence": result.sequence}, arrays), SpectraResult)
+    sizes = {getattr(spectra, field).size for name, field in SPECTRA_PAYLOADS.items()
+             if name.endswith("_x") and getattr(spectra, field) is not None}
+    sizes |= {getattr(spectra, field).size for name, field in SPECTRA_PAYLOADS.items()
+              if name.endswith("_y") and getattr(spectra, field) is not None}
+    if len(sizes) > 1 or spectra.picture.ndim != 2:
+        raise ProtocolError(f"spectra of frame {spectra.index} have {sorted(sizes)} values and a picture of "
+                            f"{spectra.picture.ndim} dimensions; expected one size and 2")
+    return spectra
 
 
 def _convert(result: Result, kind: type[_Record]) -> _Record:

@@ -13,11 +13,13 @@ from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 from monitor.feed import Feed
 from monitor.panels.banner import BannerPanel
 from monitor.panels.base import INTERVAL_MS, ElidedLabel, Pacer, Panel, Scene
+from monitor.panels.corner import Corner
 from monitor.panels.deformation import DeformationPanel
 from monitor.panels.drift import DriftPanel
 from monitor.panels.frame import FramePanel
 from monitor.panels.path import PathPanel
 from monitor.panels.sharpness import SharpnessPanel
+from monitor.panels.spectra import SpectraPanel
 from monitor.panels.statusbar import StatusPanel
 from monitor.panels.table import TablePanel
 from monitor.panels.timeline import Timeline
@@ -31,10 +33,10 @@ PANELS: dict[str, tuple[type[Panel], ...]] = {
     "top": (BannerPanel,),
     "left": (FramePanel, TablePanel),
     "right": (SharpnessPanel, DriftPanel),
-    "corner": (PathPanel, DeformationPanel),
+    "corner": (PathPanel, DeformationPanel, SpectraPanel),
     "bottom": (StatusPanel,),
 }
-"""Every panel, by its place in the window; those of a corner become tabs in a narrow window."""
+"""Every panel, by its place in the window; those of a corner become tabs where there is no room for all."""
 
 KEYS = (
     ("Space", "toggle_pause", "pause the display, and go on; nothing is lost meanwhile"),
@@ -45,11 +47,14 @@ KEYS = (
     ("Esc", "deselect", "select no frame"),
     ("L", "level", "grey levels of the picture on screen"),
     ("A", "toggle_arrows", "displacement arrows on or off"),
+    ("B", "toggle_preview", "deblurred preview of blurred frames on or off"),
+    ("S", "next_tab", "next tab in the corner: path, deformation, spectra"),
     ("T", "toggle_theme", "dark or light"),
     ("F11", "toggle_full_screen", "full screen"),
     ("?", "toggle_keys", "this list"),
 )
-TABS_BELOW_PX = 1500
+COLUMN_PX = 900
+"""Width of the window that each further column in the corner needs, beside the first."""
 MESSAGE_S = 12.0
 HINT = "Click a dot or a line to see all values of its frame here; ? lists the keys."
 
@@ -178,6 +183,14 @@ class Window(QtWidgets.QMainWindow):
         """Show or hide the displacement arrows."""
         self.panel(FramePanel).toggle_arrows()
 
+    def toggle_preview(self) -> None:
+        """Show or hide deblurred previews."""
+        self.panel(FramePanel).toggle_preview()
+
+    def next_tab(self) -> None:
+        """Bring the next tab in the corner to the front."""
+        self._corner.next_tab()
+
     def toggle_theme(self) -> None:
         """Change between dark and light."""
         other = LIGHT if self.theme.name == "dark" else DARK
@@ -207,14 +220,15 @@ class Window(QtWidgets.QMainWindow):
             super().keyPressEvent(event)
 
     def resizeEvent(self, event: Any) -> None:
-        """Turn the corner into tabs when there is little room."""
+        """Turn panels in the corner into tabs when there is little room."""
         super().resizeEvent(event)
-        self._corner.set_tabbed(self.width() < self.theme.px(TABS_BELOW_PX))
+        self._corner.set_columns(int(self.width() / self.theme.px(COLUMN_PX)))
 
     def _arrange(self) -> None:
         self.setWindowTitle("txm-monitor")
         left = _stack([self.panels[kind] for kind in PANELS["left"]], (68, 32))
         self._corner = Corner([self.panels[kind] for kind in PANELS["corner"]])
+        self._corner.turned.connect(lambda: self._draw("charts"))
         right = _stack([*(self.panels[kind] for kind in PANELS["right"]), self._corner], (30, 36, 34))
         columns = QtWidgets.QSplitter(QtCore.Qt.Orientation.Horizontal)
         for column in (left, right):
@@ -329,35 +343,6 @@ class Window(QtWidgets.QMainWindow):
                 return
             line = flagged[after][0 if direction > 0 else -1]
         self._choose(int(self._charts.position[line]))
-
-
-class Corner(QtWidgets.QStackedWidget):
-    """Panels side by side, or as tabs where there is no room for that."""
-
-    def __init__(self, panels: list[Panel]) -> None:
-        super().__init__()
-        self._all = panels
-        self._tabs = QtWidgets.QTabWidget()
-        self._tabs.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
-        self._tabs.tabBar().setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
-        self._side = QtWidgets.QSplitter(QtCore.Qt.Orientation.Horizontal)
-        self._side.setChildrenCollapsible(False)
-        self.addWidget(self._side)
-        self.addWidget(self._tabs)
-        for panel in panels:
-            self._side.addWidget(panel)
-
-    def set_tabbed(self, tabbed: bool) -> None:
-        """Move the panels."""
-        if tabbed == (self.currentWidget() is self._tabs):
-            return
-        for panel in self._all:
-            if tabbed:
-                self._tabs.addTab(panel, panel.title)
-            else:
-                self._side.addWidget(panel)
-                panel.show()
-        self.setCurrentWidget(self._tabs if tabbed else self._side)
 
 
 def _stack(widgets: list[QtWidgets.QWidget], shares: tuple[int, ...]) -> QtWidgets.QSplitter:

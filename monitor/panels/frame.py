@@ -9,7 +9,7 @@ import numpy as np
 import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtWidgets
 
-from monitor.panels.base import Pacer, Panel, Scene
+from monitor.panels.base import ElidedLabel, Pacer, Panel, Scene
 from monitor.panels.overlays import SPACING, Arrows, ScaleBar
 from monitor.panels.timeline import Timeline
 from monitor.rows import Key
@@ -41,19 +41,27 @@ class FramePanel(Panel):
         self.arrows, self.bar = Arrows(), ScaleBar()
         self.scale_text = pg.TextItem(anchor=(1.0, 1.0), color="#ffe14d", fill=pg.mkBrush(16, 20, 24, 170))
         self.hint = pg.TextItem("no picture yet", anchor=(0.5, 0.5))
-        for item in (self.image, self.arrows, self.bar, self.scale_text, self.hint):
+        self.preview_text = pg.TextItem("deblurred preview", color="#101418", fill=pg.mkBrush(255, 225, 77, 220))
+        for item in (self.image, self.arrows, self.bar, self.scale_text, self.hint, self.preview_text):
             self.box.addItem(item, ignoreBounds=item is not self.image)
         self.bar.setVisible(False)
+        self.preview_text.setVisible(False)
         self.cursor = QtWidgets.QLabel()
         self.cursor.setObjectName("caption")
         self._head.addWidget(self.cursor)
         self.view.scene().sigMouseMoved.connect(self._read)
+        self.preview_note = ElidedLabel()
+        self.preview_note.setVisible(False)
+        self._body.addWidget(self.preview_note)
         self._body.addWidget(self.view, 1)
         self._levels: tuple[float, float] | None = None
         self._shown: Picture | None = None
         self._flow: FlowResult | None = None
         self._shape = (0, 0)
         self.with_arrows = True
+        self.with_preview = False
+        self._pixels: AnyArray | None = None
+        """On screen: the picture, or its preview."""
         self._scene: Scene | None = None
         self._zoomed = Pacer(100, self._redraw_arrows, self)   # their density belongs to the zoom
         self.box.sigRangeChanged.connect(self._zoomed.request)
@@ -65,6 +73,7 @@ class FramePanel(Panel):
         self.arrows.restyle(theme)
         self.bar.restyle(theme)
         self.scale_text.setFont(theme.font(10.5, bold=True))
+        self.preview_text.setFont(theme.font(10.5, bold=True))
         self.hint.setColor(theme.dim)
 
     def refresh(self, scene: Scene) -> None:
@@ -90,13 +99,20 @@ class FramePanel(Panel):
     def level(self) -> None:
         """Take the levels of the picture on screen."""
         self._levels = None
-        if self._shown is not None and self._shown.image is not None:
-            self._level(self._shown.image)
+        if self._pixels is not None:
+            self._level(self._pixels)
 
     def toggle_arrows(self) -> None:
         """Show or hide the arrows."""
         self.with_arrows = not self.with_arrows
         self._redraw_arrows()
+
+    def toggle_preview(self) -> None:
+        """Show blurred frames as they are, or with the blur taken out as far as possible."""
+        self.with_preview = not self.with_preview
+        self.preview_note.setVisible(self.with_preview)
+        if self._shown is not None and self._shown.image is not None and self._scene is not None:
+            self._show(self._shown, self._shown.image, self._scene.pixel_size_nm)
 
     def _redraw_arrows(self) -> None:
         if self._shown is not None and self._scene is not None:
@@ -105,38 +121,54 @@ class FramePanel(Panel):
     def _read(self, position: Any) -> None:
         """Write the value under the mouse."""
         text = ""
-        if self._shown is not None and self._shown.image is not None:
+        if self._shown is not None and self._pixels is not None:
             point = self.box.mapSceneToView(position)
             y, x = (math.floor(at / self._shown.binning) for at in (point.y(), point.x()))
-            height, width = self._shown.image.shape
+            height, width = self._pixels.shape
             if 0 <= y < height and 0 <= x < width:
-                number = self._shown.offset + self._shown.scale * float(self._shown.image[y, x])
+                number = self._shown.offset + self._shown.scale * float(self._pixels[y, x])
                 text = f"y {math.floor(point.y())}, x {math.floor(point.x())}: {number:.4g}"
         self.cursor.setText(text)
 
     def _clear(self) -> None:
-        self._shown = self._flow = self._levels = None
+        self._shown = self._flow = self._levels = self._pixels = None
         self._shape = (0, 0)
         self.image.clear()
         self.arrows.set_flow(None, (0.0, 0.0), shape=self._shape, spacing_px=1.0)
-        for item in (self.bar, self.scale_text):
+        self.preview_note.setText("")
+        for item in (self.bar, self.scale_text, self.preview_text):
             item.setVisible(False)
         self.hint.setVisible(True)
         self._legend.setText("")
 
     def _show(self, picture: Picture, image: AnyArray, pixel_size_nm: float | None) -> None:
+        preview = picture.deblurred if self.with_preview else None
+        self._pixels = image = image if preview is None else preview
+        self._write_preview(picture)
         self._level(image)
         self.image.setImage(image, levels=self._levels, autoLevels=False)
         height, width = (size * picture.binning for size in image.shape)
         self.image.setRect(QtCore.QRectF(0, 0, width, height))
         self.bar.set_size(width, height, picture.pixel_size_nm or pixel_size_nm)
         self.scale_text.setPos(0.98 * width, 0.975 * height)
+        self.preview_text.setPos(0.015 * width, 0.015 * height)
+        self.preview_text.setVisible(preview is not None)
         self.bar.setVisible(True)
         self.hint.setVisible(False)
         if (height, width) != self._shape:
             self._shape = height, width
             self.fit()
         self._shown = picture
+
+    def _write_preview(self, picture: Picture) -> None:
+        """Say what the preview is worth, or, greyed, why there is none."""
+        said = str((picture.deblur or {}).get("text", ""))
+        if picture.deblurred is not None:
+            self.preview_note.set_runs([(said or "deblurred preview", None)])
+        else:
+            reason = said or "this frame was not found blurred, or came while another was restored"
+            self.preview_note.set_runs([(f"no deblurred preview: {reason.removeprefix('no preview: ')}",
+                                         self.theme.dim)])
 
     def _level(self, image: AnyArray) -> None:
         step = max(1, int(np.sqrt(image.size / SAMPLE)))

@@ -230,6 +230,38 @@ def test_arrows_come_and_go(filled: Window, streamer: FakeStreamer, qtbot: Any) 
     assert "nothing above the noise" in panel.scale_text.toPlainText()
 
 
+def test_a_blurred_frame_can_be_seen_with_its_blur_taken_out(
+    filled: Window, streamer: FakeStreamer, qtbot: Any,
+) -> None:
+    panel = filled.panel(FramePanel)
+    restored = make_picture(60)[:, ::-1].copy()
+    text = "Wiener restores up to 0.11 cycles/px (half-period 4.6 px, 93 nm) along 37 deg; a preview, not data"
+    streamer.image(60, deblurred=restored, deblur={"method": "wiener", "text": text})
+    qtbot.waitUntil(lambda: filled.store.picture.index == 60)
+    filled.refresh_now()
+    np.testing.assert_array_equal(panel.image.image, make_picture(60))
+    assert not panel.preview_note.isVisible()
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_B)
+    np.testing.assert_array_equal(panel.image.image, restored)
+    assert panel.preview_text.isVisible()
+    assert panel.preview_note.isVisible()
+    assert panel.preview_note.text() == text
+    panel._read(panel.box.mapViewToScene(QtCore.QPointF(100.5, 50.5)))
+    assert panel.cursor.text() == f"y 50, x 100: {restored[50, 100] / 65_535:.4g}"
+    streamer.image(61)   # the next one is sharp: the preview goes, and the reason is there
+    qtbot.waitUntil(lambda: filled.store.picture.index == 61)
+    filled.refresh_now()
+    np.testing.assert_array_equal(panel.image.image, make_picture(61))
+    assert not panel.preview_text.isVisible()
+    assert panel.preview_note.text().startswith("no deblurred preview: this frame was not found blurred")
+    streamer.image(62, deblur={"text": "nothing to gain: below the noise"})
+    qtbot.waitUntil(lambda: filled.store.picture.index == 62)
+    filled.refresh_now()
+    assert panel.preview_note.text() == "no deblurred preview: nothing to gain: below the noise"
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_B)
+    assert not panel.preview_note.isVisible()
+
+
 def test_zooming_stops_following_until_a_fit(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
     box = filled.panel(SharpnessPanel).plot.getViewBox()
     box.setXRange(5, 25, padding=0)

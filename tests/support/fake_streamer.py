@@ -131,10 +131,14 @@ class FakeStreamer:
             self.alerts[alert.id] = alert
         self.send("alert", alert, lose=lose)
 
-    def image(self, index: int, *, acquisition: str = "scan-1", view: str = "A", binning: int = 1) -> None:
+    def image(self, index: int, *, acquisition: str = "scan-1", view: str = "A", binning: int = 1,
+              deblurred: np.ndarray | None = None, deblur: dict[str, Any] | None = None) -> None:
         header = {"index": index, "acquisition": acquisition, "view": view, "kind": "projection", "offset": 0.0,
                   "scale": 1 / 65_535, "binning": binning, "pixel_size_nm": PIXEL_SIZE_NM}
-        self.send("image", header, {"image": make_picture(index)})
+        if deblur is not None:
+            header["deblur"] = deblur
+        arrays = {"image": make_picture(index)} | ({} if deblurred is None else {"deblurred": deblurred})
+        self.send("image", header, arrays)
 
     def flow(self, flow: FlowResult) -> None:
         fields = msgspec.structs.asdict(flow)

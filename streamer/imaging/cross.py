@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.imaging.psf_fit import WINDOW_LOSS, Vector, modes_of_rings, smooth_rings
+from streamer.imaging.psf_fit import SLACK, WINDOW_LOSS, Vector, modes_of_rings, smooth_rings
 from streamer.imaging.spectrum import RINGS, SECTORS, ComplexArray, bin_frequencies, polar_bins
 from streamer.records import FloatArray
 
@@ -22,9 +22,12 @@ _TEXTURE = 0.1            # relative change of the correlated power of a mode fr
 _LOOSE_VARIANCE = 300.0   # px^2, prior on S
 _LOOSE_GAIN = 5.0
 _LARGEST_STEP = 6.0       # px^2 per iteration
+_SMALLEST_STEP = 1e-3
 _ITERATIONS = 8
+_GAIN_ONLY = np.array([1.0, 0.0, 0.0, 0.0])
 _K = 2 * np.pi**2
 _SQUARES = bin_frequencies(1).reshape(-1, 3) * np.array([1.0, 2.0, 1.0])
+_PRIOR = np.diag([_LOOSE_GAIN**-2, *3 * [_LOOSE_VARIANCE**-2]])
 _FEWEST_MODES = 2         # in a bin that is used
 
 
@@ -128,45 +131,75 @@ def estimate_cross(cross: CrossPower, baseline: Sequence[CrossPower], counts: Fl
     q = np.repeat(smooth, SECTORS)[used] / unit
     x = cross.power.ravel()[used].astype(np.float64) / unit
     spread = WINDOW_LOSS / counts.ravel()[used].astype(np.float64)
-    floor = (cross.noise + noise).ravel()[used].astype(np.float64) / unit**2
-    return _solve(x, r, q, spread, floor, _SQUARES[used])
+    own, reference_noise = (each.ravel()[used].astype(np.float64) / unit**2 for each in (cross.noise, noise))
+    shape = np.column_stack([np.ones(len(x)), -_K * _SQUARES[used]])
+    equation = _Equation(x, r, q, spread, own, reference_noise, shape)
+    theta = equation.solve()
+    chi2 = equation.chi2(theta)
+    scale = max(chi2, 1.0)
+    return CrossEstimate(
+        theta[1:], equation.errors(theta) * scale, equation.errors(theta * _GAIN_ONLY) * scale,
+        float(np.exp(np.clip(theta[0], -20.0, 20.0))), chi2)
 
 
-def _solve(
-    x: Vector, r: Vector, q: Vector, spread: Vector, floor: Vector, squares: NDArray[np.float64]
-) -> CrossEstimate:
-    """Gauss-Newton steps on the estimating equation; the smooth reference weighs, as for the power."""
-    prior = np.diag([_LOOSE_GAIN**-2, *3 * [_LOOSE_VARIANCE**-2]])
-    shape = np.column_stack([np.ones(len(x)), -_K * squares])
+class _Terms(NamedTuple):
+    residual: Vector
+    variance: Vector
+    instruments: NDArray[np.float64]
+    derivatives: NDArray[np.float64]
 
-    def equation(theta: Vector) -> tuple[Vector, Vector, NDArray[np.float64], NDArray[np.float64]]:
-        m = np.exp(np.clip(shape @ theta, -20.0, 4.0))
-        variance = spread * (floor + (_TEXTURE * m * q) ** 2) + 1e-18
-        slopes = shape * m[:, None]
-        return x - m * r, variance, slopes * (q / variance)[:, None], slopes * r[:, None]
 
-    theta = np.zeros(4)
-    for _ in range(_ITERATIONS):
-        residual, _, instruments, derivatives = equation(theta)
-        slope = instruments.T @ derivatives
-        values, vectors = np.linalg.eigh(0.5 * (slope + slope.T) + prior)
-        values = np.maximum(np.abs(values), _LOOSE_VARIANCE**-2)
-        step = vectors @ ((vectors.T @ (instruments.T @ residual - prior @ theta)) / values)
-        step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step[1:]).max()), 1e-12),
-                    2.0 / max(abs(float(step[0])), 1e-12))
-        theta = theta + step
-        if np.abs(step).max() < 1e-3:
-            break
+class _Equation(NamedTuple):
+    """The estimating equation; parameters (ln g, yy, yx, xx). The smooth reference weighs, as for the power."""
 
-    def errors(at: Vector) -> NDArray[np.float64]:
-        _, variance, instruments, derivatives = equation(at)
-        inner = instruments.T @ (instruments * variance[:, None]) + prior
-        inverse = np.linalg.pinv(instruments.T @ derivatives + prior)
+    x: Vector
+    r: Vector
+    q: Vector
+    """Smooth `r`."""
+    spread: Vector
+    noise: Vector
+    reference_noise: Vector
+    shape: NDArray[np.float64]
+    """(n, 4) derivatives of the exponent."""
+
+    def solve(self) -> Vector:
+        """Gauss-Newton steps that must not make the fit clearly worse."""
+        theta = np.zeros(4)
+        terms, badness = self._terms(theta), self._badness(theta)
+        for _ in range(_ITERATIONS):
+            slope = terms.instruments.T @ terms.derivatives
+            values, vectors = np.linalg.eigh(0.5 * (slope + slope.T) + _PRIOR)
+            values = np.maximum(np.abs(values), _LOOSE_VARIANCE**-2)
+            step = vectors @ ((vectors.T @ (terms.instruments.T @ terms.residual - _PRIOR @ theta)) / values)
+            step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step[1:]).max()), 1e-12),
+                        1.0 / max(abs(float(step[0])), 1e-12))
+            while (worse := self._badness(theta + step)) > badness + SLACK and np.abs(step).max() > _SMALLEST_STEP:
+                step = 0.5 * step
+            if np.abs(step).max() < _SMALLEST_STEP:
+                break
+            theta, badness = theta + step, worse
+            terms = self._terms(theta)
+        return theta
+
+    def chi2(self, theta: Vector) -> float:
+        """Reduced chi-square."""
+        terms = self._terms(theta)
+        return float(np.sum(terms.residual**2 / terms.variance)) / max(len(self.x) - 4, 1)
+
+    def errors(self, theta: Vector) -> NDArray[np.float64]:
+        """(3, 3) covariance of the errors of (yy, yx, xx)."""
+        terms = self._terms(theta)
+        inner = terms.instruments.T @ (terms.instruments * terms.variance[:, None]) + _PRIOR
+        inverse = np.linalg.pinv(terms.instruments.T @ terms.derivatives + _PRIOR)
         found: NDArray[np.float64] = (inverse @ inner @ inverse.T)[1:, 1:]
         return found
 
-    residual, variance, _, _ = equation(theta)
-    chi2 = float(np.sum(residual**2 / variance)) / max(len(residual) - 4, 1)
-    scale = max(chi2, 1.0)
-    return CrossEstimate(theta[1:], errors(theta) * scale, errors(theta * np.array([1.0, 0.0, 0.0, 0.0])) * scale,
-                         float(np.exp(np.clip(theta[0], -20.0, 20.0))), chi2)
+    def _badness(self, theta: Vector) -> float:
+        terms = self._terms(theta)
+        return float(np.sum(terms.residual**2 / terms.variance + np.log(terms.variance)) + theta @ _PRIOR @ theta)
+
+    def _terms(self, theta: Vector) -> _Terms:
+        m = np.exp(np.clip(self.shape @ theta, -20.0, 4.0))
+        variance = self.spread * (self.noise + m**2 * (self.reference_noise + (_TEXTURE * self.q) ** 2)) + 1e-18
+        slopes = self.shape * m[:, None]
+        return _Terms(self.x - m * self.r, variance, slopes * (self.q / variance)[:, None], slopes * self.r[:, None])

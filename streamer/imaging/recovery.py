@@ -218,6 +218,6 @@ def _sentence(
     size = f"half-period {0.5 / reach:.1f} px" + (f", {half_nm:.0f} nm" if half_nm is not None else "")
     gaps = ", ".join(f"{low:.3f}-{high:.3f}" for low, high in lost[:3]) + (", ..." if len(lost) > 3 else "")
     without = f" without {gaps}" if gaps else ""
-    beyond = "" if reach >= float(_NODES[-1]) else "; beyond, blur and noise have left nothing"
+    beyond = "" if reach >= float(_NODES[-1]) else ", nothing beyond"
     return (f"{NAMES[method]} restores up to {reach:.2g} cycles/px ({size}) {where}{without}{beyond}; "
             f"noise x {noise_gain:.1f}; a preview, not data")

@@ -45,9 +45,13 @@ def recording(folder: Path, *, frames: int = 56) -> Path:
 
 def command(module: str, *arguments: str) -> str:
     """Run a command of the project to its end."""
-    done = subprocess.run([sys.executable, "-P", "-m", module, *arguments], check=False, capture_output=True, text=True)
+    return _run("-m", module, *arguments)
+
+
+def _run(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-P", *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{module} {' '.join(arguments)}: {done.stderr}")
+        raise SystemExit(f"{' '.join(arguments)}: {done.stderr}")
     return done.stdout
 
 
@@ -239,8 +243,16 @@ def compare(folder: Path, scenario: str, seed: int) -> Comparison:
                       [int(np.count_nonzero(each)) for each in counts])
 
 
+def sharpness(folder: Path, *, quick: bool) -> list[Row]:
+    """Compare the blur screening with what was asked for; sharpness.py itself prints much more."""
+    results = folder / "sharpness.json"
+    _run(str(Path(__file__).with_name("sharpness.py")), "--out", str(results), *(["--quick"] if quick else []))
+    _head, *rows = json.loads(results.read_text())["tables"]["Asked and measured"]
+    return [(what, asked, measured) for what, asked, measured in rows]
+
+
 BENCHMARKS: dict[str, Callable[..., list[Row]]] = {
-    "analyse": analyse, "live": live, "burst": burst, "accuracy": accuracy}
+    "analyse": analyse, "live": live, "burst": burst, "accuracy": accuracy, "sharpness": sharpness}
 
 
 def main() -> None:

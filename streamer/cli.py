@@ -107,10 +107,10 @@ def export(
     session: Annotated[Path, typer.Argument(metavar="SESSION", help="Folder of a session, running or ended.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to; the session by default.")] = None,
 ) -> None:
-    """Write the tables and displacement fields of a session from its journal."""
+    """Write the tables, displacement fields and spectra of a session from its journal."""
     from streamer.export import export_session  # noqa: PLC0415
 
-    for path in export_session(session, out):
+    for path in export_session(session, out, with_spectra=True):
         typer.echo(path)
 
 
@@ -187,7 +187,7 @@ def _hint(source: Recording) -> None:
 
 
 def _report(folder: Path) -> None:
-    """Say in three lines what came out."""
+    """Say in four lines what came out."""
     from streamer.export import summary  # noqa: PLC0415
     from streamer.journal import Journal  # noqa: PLC0415
 
@@ -200,6 +200,10 @@ def _report(folder: Path) -> None:
         if accounting[name]["count"])
     typer.echo(f"{accounting['received']} frames received, {accounting['measured']} measured: {verdicts}"
                + (f"; {trouble}" if trouble else ""))
+    light = facts["calibration"]
+    photons = light["photons_per_px"]
+    typer.echo(f"corrected by {light['flats']} flats and {light['darks']} darks"
+               + (f"; open beam: {photons:.3g} photons per pixel" if photons else ""))
     if timing.get("frames_per_s"):
         typer.echo(f"{timing['frames_per_s']:.1f} frames/s over {timing['elapsed_s']:.1f} s")
     typer.echo(f"session: {folder}")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,14 +24,19 @@ from streamer.errors import CommandError, FrameError
 from streamer.imaging import correction as correcting
 from streamer.imaging import spectrum
 from streamer.imaging.registration import Registration
-from streamer.records import FloatArray, Frame, FrameRow
+from streamer.imaging.resolution import Resolution, resolution
+from streamer.imaging.spectrum import NoiseShape
+from streamer.records import AnyArray, CalibrationState, FloatArray, Frame, FrameRow, SpectraResult
 from streamer.settings import Settings
 from streamer.tracking import drift
 from streamer.tracking.calibration import Calibration
 from streamer.tracking.deformation import Deformation, FlowTask
 from streamer.tracking.drift import Drift, DriftResult
+from streamer.tracking.drift_track import Spare
 from streamer.tracking.exposure import Exposure
+from streamer.tracking.recognition import Recognition
 from streamer.tracking.sharpness import Sharpness, SharpnessResult
+from streamer.tracking.spectra import Spectra
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,8 @@ class Context:
     correction: correcting.Correction
     target: drift.Target
     settings: Settings
+    named: correcting.Correction
+    """By flats and darks that the stream named; `correction` may hold what was recognised besides."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -71,6 +78,9 @@ class Measurement:
     """(M, N) corrected."""
     level: correcting.Level
     spectrum: spectrum.Spectrum
+    noise: NoiseShape | None
+    """How the noise falls with frequency, where it was measured."""
+    resolution: Resolution
     registration: Registration
     target_version: int
     elapsed_ms: dict[str, float]
@@ -85,9 +95,15 @@ class Outcome:
     revisions: tuple[tuple[Key, dict[str, Any]], ...] = ()
     """Columns of earlier rows that have new values."""
     image: FloatArray | None = None
+    weight: FloatArray | None = None
+    """Expected photons in `image`, 1 = brightest; None: not known."""
+    noise: NoiseShape | None = None
+    """Of `image`; None: white."""
+    spectra: SpectraResult | None = None
     flow: FlowTask | None = None
     lost: bool = False
     jump_px: float | None = None
+    focus_loss_px: float | None = None
     elapsed_ms: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -119,12 +135,14 @@ def _measure(frame: Frame, context: Context) -> Measurement:
     image = correcting.correct(frame.pixels, context.correction,
                                zinger_sigma=context.settings.calibration.zinger_sigma)
     clock.lap("correct")
-    seen = spectrum.measure_spectrum(image, context.correction.weight,
-                                     context.correction.noise_shape(level.mean))
+    noise = context.correction.noise_shape(level.mean)
+    seen = spectrum.measure_spectrum(image, context.correction.weight, noise)
     clock.lap("spectrum")
+    found = resolution(seen, noise)
+    clock.lap("resolution")
     registration = _register(image, context.correction, context.target, context.settings)
     clock.lap("register")
-    return Measurement(image, level, seen, registration, context.target.version, elapsed)
+    return Measurement(image, level, seen, noise, found, registration, context.target.version, elapsed)
 
 
 def _register(
@@ -145,12 +163,16 @@ class Pipeline:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._calibration = Calibration(settings.calibration)
+        self._recognition = Recognition(settings.calibration)
         self._exposure = Exposure(settings.calibration)
         self._sharpness = Sharpness(settings.blur)
+        self._spectra = Spectra()
         self._drift = Drift(settings.drift)
         self._deformation = Deformation(settings.flow)
         self._formats: dict[str, tuple[tuple[int, ...], np.dtype[Any], str]] = {}
-        self._newest: dict[str, tuple[Key, FloatArray, FloatArray | None]] = {}
+        self._newest: dict[str, _Newest] = {}
+        self._corrected: dict[str, str] = {}   # how the frames of a view are
+        self.calibration = CalibrationState()
 
     def begin(self, frame: Frame) -> Job:
         """Take a frame in, in order of arrival: flats and darks at once, projections with their context."""
@@ -171,12 +193,18 @@ class Pipeline:
         if frame.kind != "projection":
             return Job(frame, None, self._calibration.add(frame))
         frame = msgspec.structs.replace(frame, view=self._assign(frame))
-        correction = self._calibration.correction(frame.pixels.shape)
-        return Job(frame, Context(correction, self._drift.target(frame.view), self._settings))
+        named = self._calibration.correction(frame.pixels.shape)
+        correction = self._recognition.correction(named, frame.pixels.shape)
+        return Job(frame, Context(correction, self._drift.target(frame.view), self._settings, named))
 
     def finish(self, job: Job, measurement: Measurement | FrameError | None) -> Outcome:
         """Bring a measured frame together with what came before it; in order of arrival."""
         frame = job.frame
+        if job.context is not None:
+            correction = self._recognition.correction(job.context.named, frame.pixels.shape)
+            if correction is not job.context.correction:   # a flat was recognised while this frame was measured
+                job = dataclasses.replace(job, context=dataclasses.replace(job.context, correction=correction))
+                measurement = measure(job)
         if isinstance(measurement, Measurement) and job.context is not None:
             return self._track(frame, measurement, job.context)
         problem, refused = job.problem, job.refused
@@ -208,11 +236,17 @@ class Pipeline:
         clock = _Clock(elapsed)
         view, key = frame.view, (frame.acquisition, frame.index)
         registration = measurement.registration
+        changed_how = self._recorrect(view, context.correction)
         target = self._drift.target(view)
         if target.version != measurement.target_version:   # the reference changed while this frame was measured
             registration = _register(measurement.image, context.correction, target, self._settings)
         clock.lap("register_again")
         problem = self._exposure.judge(view, measurement.level, measurement.spectrum.power)
+        finding = self._recognition.look(frame, measurement.level, context.named, usable=not problem)
+        problem = finding.problem or problem
+        spectra = self._spectra.update(
+            view, key, measurement.spectrum, baseline=self._sharpness.baseline_keys(view), noise=measurement.noise,
+            resolution=measurement.resolution, usable=not problem)
         sharp = self._sharpness.update(view, key, measurement.spectrum.power, modes=measurement.spectrum.modes,
                                        usable=not problem, drift_px=self._drift.position(view, registration))
         verdict = "bad" if problem else sharp.verdict
@@ -222,18 +256,52 @@ class Pipeline:
             index=frame.index, acquisition=frame.acquisition, view=view, kind=frame.kind,
             exposed_at=utc_text(frame.exposed_at), received_at=utc_text(frame.received_at), recollects=frame.recollects,
             **(_blur_columns(sharp) | _drift_columns(moved) | {"verdict": verdict}),
-            problems="; ".join(filter(None, (problem, *sharp.problems, *moved.problems))))
+            **({} if problem else _resolution_columns(measurement.resolution, self._pixel_size_nm(frame))),
+            problems="; ".join(filter(None, (problem, changed_how, *sharp.problems, *moved.problems))))
         if any(changed == self._deformation.reference_key(view) and result.verdict == "blurred"
                for changed, result in sharp.revisions):
             self._deformation.forget(view)   # what looked sharp at first was not; this frame or the next takes over
         revisions = [(changed, _blur_columns(result)) for changed, result in sharp.revisions]
         revisions += [(changed, _drift_columns(result)) for changed, result in moved.revisions]
+        revisions += [(other, {"verdict": "bad", "problems": finding.problem_of_earlier}) for other in finding.earlier]
         task = self._flow_task(row, measurement.image, context)
         if verdict in {"sharp", "undecided"} and row.drift_y_px is not None:
-            self._newest[view] = key, measurement.image, context.correction.weight
+            drift_px = row.drift_y_px, row.drift_x_px or 0.0
+            place = Spare(key, measurement.image, context.correction.weight, drift_px, None)
+            self._newest[view] = _Newest(place, row.drift_sigma_px or 0.0, frame.pixels)
         clock.lap("track")
-        return Outcome(row, revisions=tuple(revisions), image=measurement.image, flow=task, lost=moved.lost,
-                       jump_px=moved.jump_px, elapsed_ms=elapsed)
+        return Outcome(row, revisions=tuple(revisions), image=measurement.image, weight=context.correction.weight,
+                       noise=measurement.noise, spectra=spectra, flow=task, lost=moved.lost, jump_px=moved.jump_px,
+                       focus_loss_px=sharp.focus_loss_px, elapsed_ms=elapsed)
+
+    def _recorrect(self, view: str, correction: correcting.Correction) -> str:
+        """Follow a change in what frames are corrected by; return what to say about it.
+
+        Spectra, brightness and keys of before would not compare with what comes: the pattern of the detector is
+        in them, or it no longer is. The drift goes on from the newest good frame, corrected once more.
+        """
+        self.calibration = CalibrationState(
+            pattern="none" if correction.gain is None else "flats", flats=correction.flats, darks=correction.darks,
+            counts_per_photon=correction.counts_per_photon, photons_per_px=correction.photons_per_px)
+        now = _calibrated_by(correction)
+        before = self._corrected.setdefault(view, now)
+        if now == before:
+            return ""
+        self._corrected[view] = now
+        self._exposure.recalibrated(view)   # counts of before had the dark in them
+        if ("flats" in now) == ("flats" in before):
+            return ""
+        self._sharpness.recalibrated(view)
+        newest = self._newest.get(view)
+        if newest is not None:
+            image = correcting.correct(newest.pixels, correction, zinger_sigma=self._settings.calibration.zinger_sigma)
+            place = newest.place._replace(image=image, weight=correction.weight)
+            self._newest[view] = newest._replace(place=place)
+            self._drift.recalibrated(view, place, sigma_px=newest.sigma_px)
+        return f"corrected by {now} from here on, before by {before}: new blur baseline"
+
+    def _pixel_size_nm(self, frame: Frame) -> float | None:
+        return self._settings.pixel_size_nm or frame.pixel_size_nm
 
     def _flow_task(self, row: FrameRow, image: FloatArray, context: Context) -> FlowTask | None:
         if not self._settings.flow.enabled or row.verdict is None:
@@ -247,6 +315,7 @@ class Pipeline:
         """Put new thresholds in force, from the next frame on."""
         self._settings = settings
         self._exposure.configure(settings.calibration)
+        self._recognition.configure(settings.calibration)
         self._sharpness.configure(settings.blur)
         self._deformation.settings = settings.flow
 
@@ -261,10 +330,19 @@ class Pipeline:
         if view not in self._newest:
             known = ", ".join(map(repr, self._newest)) or "none yet"
             raise CommandError(f"no usable frame of view {view!r} to take as reference; known views: {known}")
-        key, image, weight = self._newest[view]
+        key, image, weight = self._newest[view].place[:3]
         self._drift.rebase(view, key)
         self._deformation.set_reference(view, key, image, drift_px=(0.0, 0.0), weight=weight)
         return key[1]
+
+
+class _Newest(NamedTuple):
+    """The newest usable frame of a view."""
+
+    place: Spare
+    sigma_px: float
+    pixels: AnyArray
+    """Raw."""
 
 
 class _Clock:
@@ -280,6 +358,11 @@ class _Clock:
         self._since = now
 
 
+def _calibrated_by(correction: correcting.Correction) -> str:
+    used = [name for name, there in (("flats", correction.gain), ("darks", correction.dark)) if there is not None]
+    return " and ".join(used) or "nothing"
+
+
 def _describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     return f"{' x '.join(map(str, shape))} {dtype.name}"
 
@@ -292,9 +375,17 @@ def _columns(result: object, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _blur_columns(result: SharpnessResult) -> dict[str, Any]:
     return _columns(result, ("verdict", "provisional", "blur_length_px", "blur_length_sigma_px", "blur_angle_deg",
-                             "blur_score", "blur_limit_px", "blur_gauge_px2"))
+                             "blur_score", "blur_limit_px", "psf_group", "blur_shape", "blur_gauge_px2"))
 
 
 def _drift_columns(result: DriftResult) -> dict[str, Any]:
     return _columns(result, ("drift_y_px", "drift_x_px", "drift_sigma_px", "rotation_deg", "trend_y_px", "trend_x_px",
                              "jitter_y_px", "jitter_x_px", "registration_quality", "reference_index"))
+
+
+def _resolution_columns(found: Resolution, pixel_size_nm: float | None) -> dict[str, Any]:
+    """Lengths on the sample; nothing without the size of a pixel."""
+    if not pixel_size_nm:
+        return {}
+    return {f"resolution_{name.removesuffix('_px')}_nm": None if value is None else value * pixel_size_nm
+            for name, value in found._asdict().items()}

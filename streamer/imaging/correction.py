@@ -28,6 +28,8 @@ _MOST_SATURATED = 0.1         # of the pixels; frames with more are left as they
 _FEW = 8                     # as many pixels at the maximum are chance
 _FEWEST_LEVELS = 16          # integer frames with fewer grey levels show no plateau
 _ALONE = 2.0                  # an outlier is this far beyond its neighbours, in units of their own range
+_BLOCKS = 8
+_BRIDGE = 0.2                 # of a window must be known for its mean to count
 _WINDOW = 5                   # px, neighbourhood that tells noise and structure from single outliers
 
 
@@ -81,6 +83,8 @@ class Level(NamedTuple):
     """Share of pixels at the top of the range, 0..1."""
     finite_fraction: float
     """Share of pixels that are neither NaN nor infinite, 0..1."""
+    blocks: FloatArray | None = None
+    """(8, 8) mean counts less the mean dark, of as many parts of the frame; None for tiny frames."""
 
 
 def correct(pixels: AnyArray, correction: Correction = IDENTITY, *, zinger_sigma: float = 6.0) -> FloatArray:
@@ -167,9 +171,17 @@ def level(pixels: AnyArray, correction: Correction = IDENTITY) -> Level:
     saturated = _plateau(values, low, high)
     usable = values.size - saturated if saturated < values.size else values.size
     mean = (float(values.sum(dtype=np.float64)) - high * (values.size - usable)) / usable
-    if correction.dark is not None:
-        mean -= float(correction.dark.mean())
-    return Level(mean, low, high, saturated / values.size, values.size / pixels.size)
+    dark = 0.0 if correction.dark is None else float(correction.dark.mean())
+    return Level(mean - dark, low, high, saturated / values.size, values.size / pixels.size, _blocks(pixels, dark))
+
+
+def _blocks(pixels: AnyArray, dark: float) -> FloatArray | None:
+    """Average a frame over 8 x 8 parts, from every third row: enough to see where there is no light."""
+    rows = pixels[::3]
+    if min(rows.shape) < _BLOCKS:
+        return None
+    blocks: FloatArray = cv2.resize(rows.astype(np.float32), (_BLOCKS, _BLOCKS), interpolation=cv2.INTER_AREA)
+    return blocks - np.float32(dark)
 
 
 def _lost(pixels: AnyArray, image: FloatArray) -> BoolArray | None:
@@ -224,7 +236,7 @@ def _mean_without(image: FloatArray, left_out: NDArray[np.intp]) -> float:
 
 
 def _fill(image: FloatArray, bad: NDArray[np.intp]) -> None:
-    """Replace pixels by the median of the good ones around them; by the frame's mean inside large holes."""
+    """Replace pixels by the median of the good ones around them; inside large holes by a smooth bridge."""
     if not bad.size:
         return
     neutral = _mean_without(image, bad)
@@ -232,8 +244,28 @@ def _fill(image: FloatArray, bad: NDArray[np.intp]) -> None:
     near = _around(image, bad, _WINDOW)
     count = np.count_nonzero(np.isfinite(near), axis=1)
     near.sort(axis=1)   # NaN last
-    median = near[np.arange(bad.size), np.maximum(count - 1, 0) // 2]
-    image.ravel()[bad] = np.where(count > 0, median, neutral)
+    image.ravel()[bad] = near[np.arange(bad.size), np.maximum(count - 1, 0) // 2]
+    inside = bad[count == 0]
+    if inside.size:
+        image.ravel()[inside] = neutral
+        image.ravel()[inside] = _bridged(image, inside)
+
+
+def _bridged(image: FloatArray, inside: NDArray[np.intp]) -> FloatArray:
+    """Values for the inside of large holes that run smoothly into what is around, by averages over ever more."""
+    known = np.ones(image.shape, np.float32)
+    known.ravel()[inside] = 0.0
+    values = np.zeros(inside.size, np.float32)
+    open_, size = np.ones(inside.size, bool), 2 * _WINDOW
+    while open_.any() and size < 2 * max(image.shape):
+        share = cv2.blur(known, (size, size)).ravel()[inside]
+        mean = cv2.blur(image * known, (size, size)).ravel()[inside]
+        reached = open_ & (share > _BRIDGE)
+        values[reached] = mean[reached] / share[reached]
+        open_ &= ~reached
+        size = round(1.5 * size)
+    values[open_] = image.ravel()[inside[open_]]
+    return values
 
 
 def _repair_columns(image: FloatArray) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from streamer.imaging.correction import Level
 from streamer.imaging.spectrum import PolarPower
+from streamer.records import FloatArray
 from streamer.settings import CalibrationSettings
 
 SIGNIFICANT = 6.0
@@ -23,6 +24,11 @@ _VIEWS = 1024       # least recently seen views are forgotten
 _COARSE_RINGS = 4   # 0.012 to 0.06 cycles/px: what a blur leaves untouched
 _TEST_RINGS = 10    # where the structure of weak exposures shows
 _WINDOW_LOSS = 1.33
+_SHADE = 0.1        # of the frame; a smaller dark part is the specimen
+_SIDE_SHARE = 0.85  # of a side of the frame that a shutter covers
+_LIT = 0.2          # of the mean; parts that usually have less light say nothing
+_NOISY = 0.02       # relative variance per pixel, as of 50 photons...
+_NOISIER = 8.0      # ...and so much more than photons made before: not of photons
 
 
 @dataclass(slots=True)
@@ -31,7 +37,14 @@ class _Usual:
 
     means: deque[float] = field(default_factory=lambda: deque(maxlen=_MEMORY))
     structures: deque[float] = field(default_factory=lambda: deque(maxlen=_MEMORY))
+    noises: deque[float] = field(default_factory=lambda: deque(maxlen=_MEMORY))
+    """Noise floor times the mean, which is constant for photons."""
+    blocks: deque[FloatArray] = field(default_factory=lambda: deque(maxlen=_MEMORY))
     refused: int = 0
+
+    def memories(self) -> dict[str, deque[Any]]:
+        """Return all that was learnt, by name."""
+        return {name: getattr(self, name) for name in ("means", "structures", "noises", "blocks")}
 
 
 class Exposure:
@@ -85,23 +98,27 @@ class Exposure:
             usual.refused += 1
             if usual.refused < _PATIENCE:
                 return reason
-            usual.means.clear()
-            usual.structures.clear()
+            for memory in usual.memories().values():
+                memory.clear()
         usual.refused = 0
         usual.means.append(level.mean)
+        if level.blocks is not None:
+            usual.blocks.append(level.blocks)
         if power is not None:
             usual.structures.append(_structure(power))
+            usual.noises.append(power.floor * level.mean)
         return ""
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything needed to go on later, as builtins."""
-        return {view: {"means": list(usual.means), "structures": list(usual.structures), "refused": usual.refused}
+        """Everything needed to go on later, as builtins and arrays."""
+        return {view: {name: list(memory) for name, memory in usual.memories().items()} | {"refused": usual.refused}
                 for view, usual in self._views.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `snapshot`."""
         self._views = OrderedDict(
-            (view, _Usual(deque(kept["means"], _MEMORY), deque(kept["structures"], _MEMORY), int(kept["refused"])))
+            (view, _Usual(refused=int(kept["refused"]), **{
+                name: deque(kept[name], _MEMORY) for name in _Usual().memories()}))
             for view, kept in state.items())
 
     def _absolute(self, level: Level, power: PolarPower | None) -> str:
@@ -122,12 +139,31 @@ class Exposure:
             if level.mean < self._settings.dark_fraction * expected:
                 return (f"beam dump: mean {level.mean:.4g} counts, usual {expected:.4g} "
                         f"(limit {100 * self._settings.dark_fraction:g} %)")
+        shaded = self._shaded(usual, level)
+        if shaded > 0:
+            return f"shutter half open: {100 * shaded:.0f} % of the frame is dark, from a side on"
+        if usual.noises and power is not None and power.floor > _NOISY:
+            excess = power.floor * level.mean / max(float(np.median(usual.noises)), 1e-30)
+            if excess > _NOISIER:
+                return f"no structure: {excess:.0f} times the usual noise for this light"
         if usual.structures and power is not None:
             ordinary = float(np.median(usual.structures))
             found = _structure(power)
             if found < FAINT * ordinary:
                 return f"empty beam: structure has {100 * found / ordinary:.1f} % of its usual power"
         return ""
+
+    def _shaded(self, usual: _Usual, level: Level) -> float:
+        """Share of the frame that lies in the dark, 0 unless that covers a side of it."""
+        if level.blocks is None or not usual.blocks:
+            return 0.0
+        expected = np.median(np.stack(usual.blocks), axis=0)
+        told = expected > _LIT * float(expected.mean())
+        dark = level.blocks < self._settings.dark_fraction * expected
+        covered = [bool(side[1].any()) and float(np.mean(side[0][side[1]])) > _SIDE_SHARE for side in (
+            (dark[0], told[0]), (dark[-1], told[-1]), (dark[:, 0], told[:, 0]), (dark[:, -1], told[:, -1]))]
+        share = float(np.mean(dark[told])) if told.any() else 0.0
+        return share if any(covered) and share > _SHADE else 0.0
 
 
 def _structure(power: PolarPower) -> float:

@@ -2,8 +2,8 @@
 
 A picture of the open beam shows the light and the detector alone. Beside a frame of the sample it is brighter, and
 darker nowhere; their ratio shows the sample, but nothing of what the picture itself shows; and a second one shows
-the same. A sample elsewhere, out of focus, under more light or behind half a shutter fails one of these. A dark
-shows no trace of the light.
+the same; and afterwards the sample is as bright as before. A sample elsewhere, out of focus, under more light or
+behind half a shutter fails one of these. A dark shows no trace of the light.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from streamer.imaging.correction import Correction, Level
-from streamer.records import AnyArray, FloatArray, Frame
+from streamer.records import AnyArray, FloatArray, Frame, Kind
 from streamer.settings import CalibrationSettings
 from streamer.tracking.calibration import UNLIT, Calibration
 
@@ -31,6 +31,9 @@ _SAMPLE = 4.0           # the ratio shows so much more than two pictures of the 
 _STEADY = 0.03          # logarithm; the light of the two differs by less, nearly everywhere
 _TRACE_OF_LIGHT = 0.002   # share of the usual light from which a picture is no dark
 _SAME_LEVEL = 0.002     # of the usual light, between two darks
+_CLEARLY = 3.0          # the open beam is brighter than before by so much more than what comes back
+_FEWEST_OPEN = 2        # pictures of the open beam that agree...
+_MOST_WAITING = 8       # ...of so many that are kept
 _STALE = 512            # frames after which a picture no longer waits for its second
 
 FLAT = "empty beam: taken as flat"
@@ -52,12 +55,14 @@ class _Small(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What a projection was recognised as."""
+    """What was recognised with a projection."""
 
     problem: str = ""
     """For its row; empty when it is a projection like others."""
     earlier: tuple[Key, ...] = ()
-    """Frames that were taken for projections before, and now share its fate."""
+    """Frames that were taken for projections before..."""
+    problem_of_earlier: str = ""
+    """...and what they are."""
 
 
 class Recognition:
@@ -115,12 +120,14 @@ class Recognition:
         small = self._small(frame, dark)
         if level.saturated_fraction == 0 and len(self._scenes) >= _FEWEST_SCENES:
             if self._is_flat(small):
-                return self._second("flat", small)
+                return self._another_flat(small)
             if named.dark is None and not usable and self._is_dark(small):
-                return self._second("dark", small)
-        if usable:
-            self._scenes.append(small)
-        return Finding()
+                return self._another_dark(small)
+        if not usable:
+            return Finding()
+        finding = self._sample_again(small)
+        self._scenes.append(small)
+        return finding
 
     def snapshot(self) -> dict[str, Any]:
         """Return what was found, as builtins and arrays; frames that wait for a second one are not part of it."""
@@ -135,7 +142,9 @@ class Recognition:
         self._shape = shape
         self._found = Calibration(self._settings)
         self._scenes: deque[_Small] = deque(maxlen=_SCENES)
-        self._waiting: dict[str, _Small] = {}
+        self._open: list[_Small] = []          # pictures of the open beam that wait; later the newest flat
+        self._before = 0.0                     # brightness of the sample before them
+        self._unlit: _Small | None = None
         self._seen = 0
 
     def _small(self, frame: Frame, dark: FloatArray | None) -> _Small:
@@ -154,8 +163,10 @@ class Recognition:
         """Take a dark that has become known off what is remembered."""
         for number, scene in enumerate(self._scenes):
             self._scenes[number] = self._small(scene.frame, dark)._replace(number=scene.number)
-        self._waiting = {kind: self._small(waits.frame, dark)._replace(number=waits.number)
-                         for kind, waits in self._waiting.items()}
+        self._open = [self._small(one.frame, dark)._replace(number=one.number) for one in self._open]
+        self._before = float(np.mean([scene.counts.mean() for scene in self._scenes])) if self._scenes else 0.0
+        if self._unlit is not None:
+            self._unlit = self._small(self._unlit.frame, dark)
 
     def _is_flat(self, small: _Small) -> bool:
         """Compare a picture with frames of the sample."""
@@ -177,22 +188,51 @@ class Recognition:
         trace = float(np.vdot(small.counts, centred)) / max(float(np.vdot(centred, centred)), 1e-30)
         return abs(trace) < _TRACE_OF_LIGHT and bool(small.counts.mean() < self._settings.dark_fraction * light.mean())
 
-    def _second(self, kind: str, small: _Small) -> Finding:
-        """Take a picture when another one agrees with it, else let it wait for one."""
-        other = self._waiting.get(kind)
-        known = self._found.flats > 0 if kind == "flat" else self._found.dark is not None
-        agrees = other is not None and (small.number - other.number <= _STALE or known) and (
-            self._same_light(small, other) if kind == "flat" else self._same_level(small, other))
-        self._waiting[kind] = small
-        if other is None or not agrees:
+    def _another_flat(self, small: _Small) -> Finding:
+        """Let a picture of the open beam wait for the sample to come back; once there are flats, take it."""
+        agrees = bool(self._open) and self._same_light(small, self._open[-1])
+        if self._found.flats:
+            taken = agrees and self._take("flat", [small])
+            self._open = [small] if taken else self._open
+            return Finding(FLAT if taken else "")
+        if not agrees or small.number - self._open[-1].number > _STALE:
+            self._open = []
+        if not self._open:
+            self._before = float(np.mean([scene.counts.mean() for scene in self._scenes]))
+        self._open = [*self._open, small][-_MOST_WAITING:]
+        return Finding()
+
+    def _sample_again(self, small: _Small) -> Finding:
+        """Take what waits when two pictures agree and the light was the same before and after them."""
+        if self._found.flats or not self._open:
             return Finding()
-        earlier = () if known else (other,)
-        for found in (*earlier, small):
-            if self._found.add(Frame(pixels=found.frame.pixels, index=found.frame.index, kind=kind)):   # type: ignore[arg-type]
-                return Finding()
-        if kind == "dark" and not known:
+        brighter = float(self._open[0].counts.mean()) / self._before - 1
+        if brighter < _CLEARLY * abs(float(small.counts.mean()) / self._before - 1):
+            self._open = []
+        if len(self._open) < _FEWEST_OPEN or not self._take("flat", self._open):
+            return Finding()
+        earlier = tuple(found.key for found in self._open)
+        self._open = self._open[-1:]
+        return Finding("", earlier, FLAT)
+
+    def _another_dark(self, small: _Small) -> Finding:
+        """Take a dark when the one before has the same level."""
+        other, known = self._unlit, self._found.dark is not None
+        self._unlit = small
+        if other is None or not self._same_level(small, other):
+            return Finding()
+        earlier = [] if known else [other]
+        if not self._take("dark", [*earlier, small]):
+            return Finding()
+        if not known:
             self._without_dark(self._found.dark)
-        return Finding(FLAT if kind == "flat" else DARK, tuple(found.key for found in earlier))
+        return Finding(DARK, tuple(found.key for found in earlier), DARK)
+
+    def _take(self, kind: Kind, pictures: list[_Small]) -> bool:
+        """Add pictures to the calibration; return whether it wants them all."""
+        refusals = [self._found.add(Frame(pixels=one.frame.pixels, index=one.frame.index, kind=kind))
+                    for one in pictures]
+        return not any(refusals)
 
     def _same_light(self, one: _Small, other: _Small) -> bool:
         change = np.log(np.maximum(_smooth(one.counts), 1e-6) / np.maximum(_smooth(other.counts), 1e-6))

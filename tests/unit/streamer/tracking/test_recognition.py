@@ -13,7 +13,7 @@ from streamer.imaging.correction import IDENTITY, correct, level
 from streamer.pipeline import Pipeline, measure
 from streamer.records import Frame, FrameRow
 from streamer.settings import CalibrationSettings, load
-from streamer.tracking.recognition import DARK, FLAT, Recognition
+from streamer.tracking.recognition import DARK, FLAT, Finding, Recognition
 
 SHAPE = (256, 270)
 Make = Callable[[int], np.ndarray]
@@ -41,26 +41,34 @@ def camera(request: pytest.FixtureRequest) -> Camera:
     return Camera(*request.param)
 
 
-def look(recognition: Recognition, pixels: np.ndarray, index: int, *, usable: bool = True) -> str:
-    frame = Frame(pixels=pixels, index=index, acquisition="scan")
-    return recognition.look(frame, level(pixels), IDENTITY, usable=usable).problem
+def look(recognition: Recognition, pixels: np.ndarray, index: int, *, usable: bool = True) -> Finding:
+    return recognition.look(Frame(pixels=pixels, index=index, acquisition="scan"), level(pixels), IDENTITY,
+                            usable=usable)
 
 
-def shown(camera: Camera, odd: Make, *, times: int = 4, usable: bool = True) -> list[str]:
-    """Show frames of the sample and then so many odd ones; return what is said of those."""
+def shown(camera: Camera, odd: Make, *, times: int = 4, usable: bool = True, after: float = 1.0) -> list[str]:
+    """Show frames of the sample, then so many odd ones, then the sample again; return what is said of the odd ones."""
     recognition = Recognition(CalibrationSettings())
-    for number in range(5):
-        assert look(recognition, camera.sample(number), number) == ""
-    return [look(recognition, odd(5 + number), 5 + number, usable=usable) for number in range(times)]
+    said = [""] * (10 + times)
+    for number in range(10 + times):
+        is_odd = 5 <= number < 5 + times
+        pixels = odd(number) if is_odd else camera.sample(number, brightness=after if number > 8 else 1.0)
+        found = look(recognition, pixels, number, usable=usable or not is_odd)
+        said[number] = found.problem
+        for _, index in found.earlier:
+            said[index] = found.problem_of_earlier
+    assert not any(said[:5] + said[5 + times:])
+    return said[5:5 + times]
 
 
-def test_the_second_empty_beam_is_a_flat(camera: Camera) -> None:
-    assert shown(camera, camera.light) == ["", FLAT, FLAT, FLAT]
-    assert shown(camera, camera.light, usable=False) == ["", FLAT, FLAT, FLAT]
+def test_empty_beams_are_flats(camera: Camera) -> None:
+    assert shown(camera, camera.light) == [FLAT] * 4
+    assert shown(camera, camera.light, usable=False) == [FLAT] * 4
+    assert shown(camera, camera.light, times=1) == [""]
 
 
-def test_the_second_dark_is_a_dark(camera: Camera) -> None:
-    assert shown(camera, lambda number: camera.light(number, 0.0), usable=False) == ["", DARK, DARK, DARK]
+def test_no_light_is_a_dark(camera: Camera) -> None:
+    assert shown(camera, lambda number: camera.light(number, 0.0), usable=False) == [DARK] * 4
 
 
 def half(soft_px: float) -> np.ndarray:
@@ -78,6 +86,12 @@ ODD: dict[str, Callable[[Camera, int], np.ndarray]] = {
     "defocused": lambda camera, number: camera.sample(number, defocus_px=5.0),
     "far out of focus": lambda camera, number: camera.sample(number, defocus_px=15.0),
     "far out of focus under more light": lambda camera, number: camera.sample(number, defocus_px=9.0, brightness=1.5),
+    "at rest, far out of focus under more light": lambda camera, number: camera.sample(
+        number, defocus_px=9.0, brightness=1.5, drift=(5.2, -3.2)),
+    "at rest, lost out of focus under more light": lambda camera, number: camera.sample(
+        number, defocus_px=18.0, brightness=1.6, drift=(5.2, -3.2)),
+    "shaking under more light": lambda camera, number: camera.sample(
+        number, length_px=40.0, brightness=1.5, drift=(5.2, -3.2)),
     "moved during the exposure": lambda camera, number: camera.sample(number, length_px=25.0),
     "moved under more light": lambda camera, number: camera.sample(number, length_px=25.0, brightness=1.4),
     "half a shutter": lambda camera, number: camera.light(number, shade=half(0.0)),
@@ -93,7 +107,8 @@ ODD: dict[str, Callable[[Camera, int], np.ndarray]] = {
 @pytest.mark.parametrize("what", ODD)
 @pytest.mark.parametrize("usable", [True, False])
 def test_nothing_else_is_taken(camera: Camera, what: str, usable: bool) -> None:
-    assert shown(camera, lambda number: ODD[what](camera, number), usable=usable) == [""] * 4
+    after = 1.5 if "more light" in what else 1.0   # a ring that was filled stays so
+    assert shown(camera, lambda number: ODD[what](camera, number), usable=usable, after=after) == [""] * 4
 
 
 def test_two_pictures_of_different_light_are_not_taken(camera: Camera) -> None:
@@ -113,6 +128,7 @@ def test_what_was_found_corrects(camera: Camera) -> None:
         look(recognition, camera.sample(number), 10 + number)
     for number in range(4):
         look(recognition, camera.light(10 + number), 20 + number)
+    look(recognition, camera.sample(8), 30)
     correction = recognition.correction(IDENTITY, SHAPE)
     assert (correction.flats, correction.darks) == (4, 2)
     image = correct(camera.light(30), correction)
@@ -127,7 +143,8 @@ def test_what_was_found_corrects(camera: Camera) -> None:
 def test_switched_off_nothing_is_taken(camera: Camera) -> None:
     recognition = Recognition(CalibrationSettings(recognise=False))
     for number in range(9):
-        assert look(recognition, camera.sample(number) if number < 5 else camera.light(number), number) == ""
+        picture = camera.light(number) if number in {5, 6} else camera.sample(number)
+        assert look(recognition, picture, number) == Finding()
 
 
 def rows_of(frames: list[Frame], *, ahead: int) -> list[FrameRow]:
@@ -159,9 +176,9 @@ def test_a_stream_with_unnamed_flats() -> None:
     for index in (6, 12, 18):
         assert rows[index].verdict == "bad"
         assert rows[index].problems.startswith(FLAT)
-    assert "corrected by flats" in rows[13].problems
+    assert "corrected by flats" in rows[14].problems
     assert [row.index for row in rows if row.verdict == "blurred"] == [16]
-    after = [row for row in rows[14:] if row.index not in {16, 18}]
+    after = [row for row in rows[15:] if row.index not in {16, 18}]
     assert {row.verdict for row in after} == {"sharp"}
     error_y = [row.drift_y_px - 1.3 * row.index for row in after]
     error_x = [row.drift_x_px + 0.8 * row.index for row in after]
@@ -172,6 +189,7 @@ def test_named_flats_go_before_recognised_ones() -> None:
     camera = Camera(44, 400.0)
     frames = [Frame(pixels=camera.sample(number), index=number) for number in range(4)]
     frames += [Frame(pixels=camera.light(number), index=number) for number in range(4, 6)]
+    frames += [Frame(pixels=camera.sample(number), index=number) for number in range(6, 8)]
     named = [Frame(pixels=camera.light(20 + number), index=number, acquisition="flat", kind="flat")
              for number in range(3)]
     pipeline = Pipeline(load(None, ["flow.enabled=false"]))

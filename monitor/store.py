@@ -15,7 +15,7 @@ import msgspec
 from monitor.rows import Charts, Key, RowTable
 from streamer.errors import ProtocolError
 from streamer.records import Alert, AnyArray, FlowResult, FrameRow, Kind, SpectraResult, Status
-from streamer.wire import Result
+from streamer.wire import SPECTRA_PAYLOADS, Result
 
 SEVERITIES = ("NO_ALARM", "MINOR", "MAJOR", "INVALID")
 """By rank; INVALID means that nothing is known, which outranks any known state."""
@@ -167,7 +167,8 @@ class Store:
         self.status = _convert(result, Status)
 
     def _take_image(self, result: Result) -> None:
-        picture = _convert(result, Picture)
+        header = {name: value for name, value in result.header.items() if name != "spectra"}
+        picture = _convert(Result(result.topic, header, result.arrays), Picture)
         if picture.image is None or picture.image.ndim != 2 or 0 in picture.image.shape or picture.binning < 1:
             raise ProtocolError(f"picture of frame {picture.index} is not a 2-D image with a binning of 1 or more")
         if picture.deblurred is not None and picture.deblurred.shape != picture.image.shape:
@@ -249,13 +250,10 @@ def _spectra(result: Result) -> SpectraResult | None:
     arrays = {field: result.arrays[name] for name, field in SPECTRA_PAYLOADS.items() if name in result.arrays}
     header = numbers | {name: result.header.get(name) for name in ("index", "acquisition", "view")}
     spectra = _convert(Result(result.topic, header | {"sequence": result.sequence}, arrays), SpectraResult)
-    sizes = {getattr(spectra, field).size for name, field in SPECTRA_PAYLOADS.items()
-             if name.endswith("_x") and getattr(spectra, field) is not None}
-    sizes |= {getattr(spectra, field).size for name, field in SPECTRA_PAYLOADS.items()
-              if name.endswith("_y") and getattr(spectra, field) is not None}
-    if len(sizes) > 1 or spectra.picture.ndim != 2:
-        raise ProtocolError(f"spectra of frame {spectra.index} have {sorted(sizes)} values and a picture of "
-                            f"{spectra.picture.ndim} dimensions; expected one size and 2")
+    curves = [array for name, array in arrays.items() if name != "picture"]
+    if any(curve.shape != (spectra.horizontal.size,) for curve in curves) or spectra.picture.ndim != 2:
+        raise ProtocolError(f"spectra of frame {spectra.index} have the shapes {[curve.shape for curve in curves]} and "
+                            f"{spectra.picture.shape}; expected equal curves and a picture")
     return spectra
 
 
@@ -265,7 +263,7 @@ def _convert(result: Result, kind: type[_Record]) -> _Record:
     arrays = {name: array for name, array in result.arrays.items() if name in names}
     scalars = {name: value for name, value in result.header.items() if name in names}
     try:
-        if not arrays and kind not in (FlowResult, Picture):
+        if not arrays and kind not in {FlowResult, Picture, SpectraResult}:
             return msgspec.convert(scalars, kind)
         return _convert_with_arrays(scalars, arrays, kind)
     except (msgspec.ValidationError, TypeError) as error:

@@ -40,6 +40,16 @@ def blur(row: FrameRow, pixel_size_nm: float | None) -> str:
     return text
 
 
+def half_period(length_px: float | None, sigma_px: float | None, pixel_size_nm: float | None) -> str:
+    """Write a resolution in nm, in px where the size of a pixel is not known; one without an error is a limit."""
+    if length_px is None:
+        return DASH
+    unit, scale, digits = ("nm", pixel_size_nm, 0) if pixel_size_nm else ("px", 1.0, 2)
+    if sigma_px is None:
+        return f"< {value(length_px * scale, digits=digits, unit=unit)}"
+    return f"{value(length_px * scale, digits=digits)} ± {value(sigma_px * scale, digits=digits, unit=unit)}"
+
+
 def length_um(length_px: float | None, pixel_size_nm: float | None, *, digits: int = 2) -> str:
     """Write a signed length in micrometres, empty if the pixel size is not known."""
     if length_px is None or not pixel_size_nm:

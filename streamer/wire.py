@@ -21,6 +21,12 @@ SCHEMA = 1
 Topic = Literal["frame", "flow", "image", "alert", "status"]
 TOPICS: tuple[Topic, ...] = ("frame", "flow", "image", "alert", "status")
 
+SPECTRA_PAYLOADS = {
+    "spectrum_x": "horizontal", "spectrum_y": "vertical", "reference_x": "reference_horizontal",
+    "reference_y": "reference_vertical", "noise_x": "noise_horizontal", "noise_y": "noise_vertical",
+    "spectrum": "picture"}
+"""Payloads of an ``image`` message and the fields of `records.SpectraResult` that they are."""
+
 Buffer = bytes | bytearray | memoryview
 
 LARGEST_HEADER_BYTES = 1 << 20

@@ -154,9 +154,11 @@ class Pacer(QtCore.QObject):
         self._call()
 
 
-def new_plot(left: str, bottom: str | pg.AxisItem) -> pg.PlotWidget:
+def new_plot(left: str, bottom: str | pg.AxisItem, *, top: pg.AxisItem | None = None) -> pg.PlotWidget:
     """Make a chart with labelled axes; `bottom` is a label or an axis."""
-    plot = pg.PlotWidget(enableMenu=False, axisItems=None if isinstance(bottom, str) else {"bottom": bottom})
+    axes = {name: axis for name, axis in (("bottom", bottom), ("top", top)) if isinstance(axis, pg.AxisItem)}
+    plot = pg.PlotWidget(enableMenu=False, axisItems=axes or None)
+    plot.showAxis("top", top is not None)
     plot.hideButtons()
     labels = {"left": left, "bottom": bottom if isinstance(bottom, str) else ""}
     for name, label in labels.items():
@@ -170,7 +172,7 @@ def new_plot(left: str, bottom: str | pg.AxisItem) -> pg.PlotWidget:
 def style_plot(plot: pg.PlotWidget, theme: Theme) -> None:
     """Give a chart the colours and sizes of the theme."""
     plot.setBackground(theme.surface)
-    for name in ("left", "bottom"):
+    for name in ("left", "bottom", "top"):
         axis = plot.getAxis(name)
         axis.setPen(theme.pen(theme.border))
         axis.setTextPen(theme.pen(theme.text))

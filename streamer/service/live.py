@@ -16,7 +16,7 @@ from streamer.errors import TxmError
 from streamer.export import export_session
 from streamer.journal import Journal
 from streamer.pipeline import Key, Outcome
-from streamer.records import EndOfAcquisition, Frame, Refusal, Status
+from streamer.records import AnyArray, EndOfAcquisition, Frame, Refusal, Status
 from streamer.service.commands import Commands, Request
 from streamer.service.conveyor import Conveyor
 from streamer.service.inbox import Dropped, Inbox, Item
@@ -24,6 +24,7 @@ from streamer.service.lane import FlowDone, FlowLane
 from streamer.service.outbox import Outbox
 from streamer.service.preview import Preview, Previewer, picture
 from streamer.service.recorder import Recorder
+from streamer.service.spectra import with_picture
 from streamer.service.timing import Rate
 from streamer.settings import Settings, to_toml
 
@@ -107,6 +108,7 @@ class Service:
         self._last_frame: float | None = None
         self._last_image = 0.0
         self._shown: Key | None = None
+        self._shown_spectra: dict[str, AnyArray] = {}
         self._next_tick = 0.0
         self._pixel_size_nm = settings.pixel_size_nm or None
         self._acquisition = ""
@@ -194,16 +196,17 @@ class Service:
             return
         self._last_image = now
         coding, image = picture(outcome.image)
-        fields = coding | {"index": outcome.row.index, "acquisition": outcome.row.acquisition,
+        about_spectra, self._shown_spectra = with_picture(outcome.spectra)
+        fields = coding | about_spectra | {"index": outcome.row.index, "acquisition": outcome.row.acquisition,
                            "view": outcome.row.view, "kind": frame.kind, "pixel_size_nm": self._pixel_size_nm}
         self._shown = outcome.row.acquisition, outcome.row.index
-        if not self._previewer.offer(outcome, fields, image):
-            self.recorder.announce("image", fields, {"image": image})
+        if len(self.inbox) or not self._previewer.offer(outcome, fields, image):   # waiting frames need the time
+            self.recorder.announce("image", fields, {"image": image, **self._shown_spectra})
 
     def _announce_preview(self, done: Preview) -> None:
         """Send the picture of a blurred frame with its preview, unless a newer picture went out meanwhile."""
         if self._shown == (done.fields["acquisition"], done.fields["index"]):
-            self.recorder.announce("image", done.fields, done.arrays)
+            self.recorder.announce("image", done.fields, {**done.arrays, **self._shown_spectra})
 
     def _receive(self) -> None:
         """Read the source; when told to stop, still take what has already reached this machine."""
@@ -263,7 +266,8 @@ class Service:
             latency_median_ms=latency[0], latency_p95_ms=latency[1],
             flow_done=self._lane.done, flow_skipped=self._lane.skipped,
             last_frame_age_s=None if self._last_frame is None else max(0.0, time.time() - self._last_frame),
-            pixel_size_nm=self._pixel_size_nm, settings_revision=self.conveyor.settings_revision,
+            pixel_size_nm=self._pixel_size_nm, calibration=self.conveyor.pipeline.calibration,
+            settings_revision=self.conveyor.settings_revision,
             blur_tolerance_px=self.settings.blur.tolerance_px,
             blur_score_threshold=self.settings.blur.score_threshold, disk_free_gb=_disk_free_gb(self.folder),
             problems=[self.recorder.problem] if self.recorder.problem else [])

@@ -11,11 +11,7 @@ import numpy as np
 from streamer.errors import CommandError
 from streamer.journal import Journal
 from streamer.records import AnyArray, SpectraResult
-
-_PAYLOADS = {
-    "spectrum_x": "horizontal", "spectrum_y": "vertical", "reference_x": "reference_horizontal",
-    "reference_y": "reference_vertical", "noise_x": "noise_horizontal", "noise_y": "noise_vertical",
-    "spectrum": "picture"}
+from streamer.wire import SPECTRA_PAYLOADS
 
 
 def with_picture(spectra: SpectraResult | None) -> tuple[dict[str, Any], dict[str, AnyArray]]:
@@ -30,9 +26,9 @@ def with_picture(spectra: SpectraResult | None) -> tuple[dict[str, Any], dict[st
     """
     if spectra is None:
         return {}, {}
-    every = {name: getattr(spectra, field) for name, field in _PAYLOADS.items()}
+    every = {name: getattr(spectra, field) for name, field in SPECTRA_PAYLOADS.items()}
     numbers = {name: value for name, value in msgspec.structs.asdict(spectra).items()
-               if name not in {"index", "acquisition", "view", *_PAYLOADS.values()}}
+               if name not in {"index", "acquisition", "view", *SPECTRA_PAYLOADS.values()}}
     return {"spectra": numbers}, {name: array for name, array in every.items() if array is not None}
 
 

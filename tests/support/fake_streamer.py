@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 import zmq
 
-from streamer.records import Accounting, Alert, FlowResult, FrameRow, Status, Tally
+from streamer.records import Accounting, Alert, FlowResult, FrameRow, SpectraResult, Status, Tally
+from streamer.service.spectra import with_picture
 from streamer.wire import decode_request, encode_reply, encode_result
 
 SHAPE = (240, 320)
@@ -77,6 +78,18 @@ def make_flow(
         flow_median_px=0.7, flow_p95_px=1.3, elapsed_ms=11.0)
 
 
+def make_spectra(index: int, *, acquisition: str = "scan-1", view: str = "A", **fields: Any) -> SpectraResult:
+    """Power that falls with frequency, less along x than along y, over a floor of 0.005."""
+    where = (np.arange(64) + 0.5) / 128
+    curves = {name: (1e-6 * where**-4 * np.exp(-where * fall) + 0.005).astype(np.float32) for name, fall in
+              (("horizontal", 15), ("vertical", 25), ("reference_horizontal", 10), ("reference_vertical", 10))}
+    radius = np.hypot(*np.meshgrid(np.linspace(-1, 1, 64), np.linspace(0, 1, 32), indexing="ij"))
+    return SpectraResult(**({
+        "index": index, "acquisition": acquisition, "view": view, "floor": 0.005, "picture_low": -3.0,
+        "picture_high": 2.0, "picture": (255 * np.clip(1 - radius, 0, 1)).astype(np.uint8), "resolution_x_px": 3.5,
+        "resolution_x_sigma_px": 0.05, "resolution_y_px": 4.5, "resolution_y_sigma_px": 0.06} | curves | fields))
+
+
 class FakeStreamer:
     """Publishes on one free port and answers ``history`` on another; publish from one thread only."""
 
@@ -132,13 +145,15 @@ class FakeStreamer:
         self.send("alert", alert, lose=lose)
 
     def image(self, index: int, *, acquisition: str = "scan-1", view: str = "A", binning: int = 1,
-              deblurred: np.ndarray | None = None, deblur: dict[str, Any] | None = None) -> None:
+              deblurred: np.ndarray | None = None, deblur: dict[str, Any] | None = None,
+              spectra: SpectraResult | None = None) -> None:
         header = {"index": index, "acquisition": acquisition, "view": view, "kind": "projection", "offset": 0.0,
                   "scale": 1 / 65_535, "binning": binning, "pixel_size_nm": PIXEL_SIZE_NM}
         if deblur is not None:
             header["deblur"] = deblur
         arrays = {"image": make_picture(index)} | ({} if deblurred is None else {"deblurred": deblurred})
-        self.send("image", header, arrays)
+        about, more = with_picture(spectra)
+        self.send("image", header | about, arrays | more)
 
     def flow(self, flow: FlowResult) -> None:
         fields = msgspec.structs.asdict(flow)

@@ -187,7 +187,13 @@ def failures(judged: list[Judged]) -> list[str]:
 
 
 def reach_rows(judged: list[Judged]) -> list[Row]:
-    """Compare with what was asked for."""
+    """Compare with what was asked for, over all specimens, and over those that only absorb, which are harder."""
+    plain = _reach([one for one in judged if not one.fringed])
+    return [(what, asked, measured if measured == hard else f"{measured} (absorption only: {hard})")
+            for (what, asked, measured), (_, _, hard) in zip(_reach(judged), plain, strict=True)]
+
+
+def _reach(judged: list[Judged]) -> list[Row]:
     def at(photons: float, *kinds: str) -> list[Judged]:
         return [one for one in judged if one.photons == photons and one.variant == "usual"
                 and (not kinds or one.kind in kinds)]

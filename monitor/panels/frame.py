@@ -166,7 +166,7 @@ class FramePanel(Panel):
         if picture.deblurred is not None:
             self.preview_note.set_runs([(said or "deblurred preview", None)])
         else:
-            reason = said or "this frame was not found blurred, or came while another was restored"
+            reason = said or "this frame was not found blurred, or there was no time to restore it"
             self.preview_note.set_runs([(f"no deblurred preview: {reason.removeprefix('no preview: ')}",
                                          self.theme.dim)])
 

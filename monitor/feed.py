@@ -225,12 +225,12 @@ class Feed:
         self._announce()
 
     def _refuse(self, error: ProtocolError) -> None:
-        self._foreign += 1
         self._foreign_at = time.monotonic()
         text = f"{self.endpoint} sends something else than results: {error}"
         if text != self._foreign_text:   # the same one again and again would fill the log
             _log.warning("%s", text)
         self._foreign_text = text
+        self._foreign += 1   # last: who sees the count finds the words
         self._announce()
 
     def _note(self, text: str) -> None:

@@ -59,6 +59,7 @@ _CROSS_VARIANCE = 0.05   # px^2, by which deformation and bad registration smear
 _SHARED_NOISE = 0.6      # correlation of the errors of both routes, which see the same noise of the frame
 _DISAGREE = 16.3         # squared distance of both routes, 99.9 % of chi-square with 3 degrees of freedom
 _ANGLES = np.linspace(0.0, np.pi, 12, endpoint=False)
+_ALL_WAYS = np.stack([np.sin(_ANGLES) ** 2, np.sin(2 * _ANGLES), np.cos(_ANGLES) ** 2], axis=1)
 _ISOTROPIC = np.array([[1.0, 0.0, 0.0], [0.0, 0.25, 0.0], [0.0, 0.0, 1.0]])
 
 
@@ -152,17 +153,16 @@ def shape_of(estimate: BlurEstimate) -> str:
 
 
 def _shaped(fit: Fit, best: Solution, slack: float) -> Solution:
-    """Fit the shapes that a point-spread function may have, each from several lengths; return the likeliest.
+    """Fit the shapes that a point-spread function may have; return the likeliest.
 
     The error grows by the spread of those that are nearly as likely.
     """
-    found = []
-    for family in (SMOOTH, DEFOCUS, MOTION):
-        theta = _alike(best.theta) if family.basis.shape[1] < len(best.theta) else best.theta
-        start = min((scaled(theta, factor) for factor in _LONG_STARTS), key=partial(fit.badness, family))
-        solution = fit.solve(family, start, slack=slack)
-        if family is not MOTION or _directed(solution.theta):
-            found.append(solution._replace(badness=solution.badness + _PARAMETER_COST * family.basis.shape[1]))
+    scales, other = (_LONG_STARTS, MOTION) if _directed(best.theta) else ((1.0,), DEFOCUS)
+    theta = best.theta if other is MOTION else _alike(best.theta)
+    start = min((scaled(theta, factor) for factor in scales), key=partial(fit.badness, other))
+    found = [solution._replace(badness=solution.badness + _PARAMETER_COST * family.basis.shape[1])
+             for family, solution in ((SMOOTH, fit.solve(SMOOTH, best.theta, slack=slack)),
+                                      (other, fit.solve(other, start, slack=slack)))]
     likeliest = min(found, key=badness_of)
     share = np.exp(-0.5 * (np.array([one.badness for one in found]) - likeliest.badness))
     share /= share.sum()
@@ -222,7 +222,7 @@ def _describe(solution: Solution, gauge_px2: float | None) -> BlurEstimate:
     doubt = (foreign * _FOREIGN_VARIANCE) ** 2 + _FLOOR_VARIANCE**2
     sharp_errors = solution.sharp_errors[1:, 1:] + doubt * _ISOTROPIC
     sharp_sigma = float(np.hypot(_skewed(_sigma_along(vy, vx, sharp_errors)), 0.5 * foreign * abs(largest)))
-    worst = _skewed(max(_sigma_along(np.sin(angle), np.cos(angle), sharp_errors) for angle in _ANGLES))
+    worst = _skewed(float(np.sqrt(np.einsum("ai,ij,aj->a", _ALL_WAYS, sharp_errors, _ALL_WAYS).max())))
     length = float(np.sqrt(12 * max(largest, 0.0)))
     one_sigma = float(np.sqrt(12 * (max(largest, 0.0) + _sigma_along(vy, vx, errors)))) - length
     angle = float(np.degrees(np.arctan2(-vy, vx)))   # y points down

@@ -72,7 +72,7 @@ def register_modes(modes: ComplexArray, shape: tuple[int, int], drift_px: tuple[
     -------
     (2 r + 1, c) complex64 array
     """
-    up, across = polar_bins(*shape).reach
+    up, across = polar_bins(*shape).kept_reach
     orders = np.concatenate([np.arange(up + 1), np.arange(-up, 0)])
     down = np.exp(2j * np.pi * drift_px[0] / shape[0] * orders).astype(np.complex64)
     right = np.exp(2j * np.pi * drift_px[1] / shape[1] * np.arange(across)).astype(np.complex64)
@@ -98,7 +98,7 @@ def cross_power(
     power : (24, 12) float32 array
         Noise-free power of sharp frames, from which the variance is predicted.
     """
-    groups = polar_bins(*shape).modes
+    groups = polar_bins(*shape).kept
     product = registered.real * average.real
     product += registered.imag * average.imag
     total = groups.sums(product.ravel()[groups.modes])
@@ -109,7 +109,7 @@ def cross_power(
     return CrossPower(np.divide(total, counts, dtype=np.float32).reshape(RINGS, SECTORS), noise)
 
 
-def estimate_cross(cross: CrossPower, baseline: Sequence[CrossPower], counts: FloatArray) -> CrossEstimate:
+def estimate_cross(cross: CrossPower, baseline: Sequence[CrossPower], shape: tuple[int, int]) -> CrossEstimate:
     """Fit the covariance of the extra point-spread function to the correlation.
 
     Parameters
@@ -118,9 +118,10 @@ def estimate_cross(cross: CrossPower, baseline: Sequence[CrossPower], counts: Fl
         Of the frame.
     baseline : sequence of CrossPower
         Of sharp frames; at least one.
-    counts : (24, 12) float32 array
-        Modes in each bin.
+    shape : (int, int)
+        Size that was transformed.
     """
+    counts = polar_bins(*shape).kept.counts.reshape(RINGS, SECTORS)
     used = counts.ravel() >= _FEWEST_MODES
     reference = np.mean([one.power for one in baseline], axis=0)
     noise = np.mean([one.noise for one in baseline], axis=0) / len(baseline)
@@ -132,8 +133,8 @@ def estimate_cross(cross: CrossPower, baseline: Sequence[CrossPower], counts: Fl
     x = cross.power.ravel()[used].astype(np.float64) / unit
     spread = WINDOW_LOSS / counts.ravel()[used].astype(np.float64)
     own, reference_noise = (each.ravel()[used].astype(np.float64) / unit**2 for each in (cross.noise, noise))
-    shape = np.column_stack([np.ones(len(x)), -_K * _SQUARES[used]])
-    equation = _Equation(x, r, q, spread, own, reference_noise, shape)
+    exponent = np.column_stack([np.ones(len(x)), -_K * _SQUARES[used]])
+    equation = _Equation(x, r, q, spread, own, reference_noise, exponent)
     theta = equation.solve()
     chi2 = equation.chi2(theta)
     scale = max(chi2, 1.0)

@@ -20,6 +20,7 @@ _LOOSE_GAIN = 5.0        # the same for the logarithm of the gain
 _FLOOR_ERROR = 0.015     # relative error of a noise floor
 _LARGEST_STEP = 12.0     # px^2 per iteration
 _ITERATIONS = 14
+_SMALLEST_STEP = 2e-3
 _HALVINGS = 5            # of a step that leads astray
 SLACK = 10.0             # in -2 ln likelihood, which the estimating equation does not minimise exactly
 _GAIN_ONLY = np.array([1.0, 0.0, 0.0, 0.0, 1.0])
@@ -149,9 +150,13 @@ class Fit:
         self.q = np.repeat(smooth, SECTORS)[self.used] / unit
         self.spread = WINDOW_LOSS / power.counts.ravel()[self.used].astype(np.float64)
         self.phi = power.floor / unit
-        self.phi_r = baseline.floor / unit
-        self.frames = baseline.frames
-        self.noise = float(np.hypot(self.phi, self.phi_r / np.sqrt(self.frames)))
+        phi_r = baseline.floor / unit
+        self.noise = float(np.hypot(self.phi, phi_r / np.sqrt(baseline.frames)))
+        self.reference_variance = (phi_r**2 + 2 * phi_r * self.q) / baseline.frames + (_TEXTURE * self.q) ** 2
+        constant = np.full(len(self.q), self.noise)
+        self.by_smooth = np.stack([*4 * [self.q], constant], axis=1)
+        self.by_reference = np.stack([*4 * [self.r], constant], axis=1)
+        self.squares: dict[int, NDArray[np.float64]] = {}
         self.prior = np.diag([_LOOSE_GAIN**-2, *3 * [_LOOSE_VARIANCE**-2], _FLOOR_ERROR**-2])
 
     def solve(self, family: Family, theta: Vector, *, slack: float = SLACK) -> Solution:
@@ -159,11 +164,12 @@ class Fit:
         model = self._model(family, theta)
         badness = self._badness(model, theta)
         for _ in range(_ITERATIONS):
-            slope = model.instruments.T @ model.derivatives
+            instruments, derivatives = self._slopes(model)
+            slope = instruments.T @ derivatives
             values, vectors = np.linalg.eigh(family.basis.T @ (0.5 * (slope + slope.T) + self.prior) @ family.basis)
             vectors = family.basis @ vectors
             values = np.maximum(np.abs(values), _LOOSE_VARIANCE**-2)
-            step = vectors @ ((vectors.T @ (model.instruments.T @ model.residual - self.prior @ theta)) / values)
+            step = vectors @ ((vectors.T @ (instruments.T @ model.residual - self.prior @ theta)) / values)
             step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step[1:4]).max()), 1e-12),
                         2.0 / max(abs(float(step[0])), 1e-12))
             for _ in range(_HALVINGS):
@@ -175,17 +181,18 @@ class Fit:
             else:
                 break
             theta, model, badness = theta + step, trial, worse
-            if np.abs(step).max() < 1e-3:
+            if np.abs(step).max() < _SMALLEST_STEP:
                 break
         chi2 = float(np.sum(model.residual**2 / model.variance)) / max(len(model.residual) - 4, 1)
         sharp = self._model(family, theta * _GAIN_ONLY)
         return Solution(theta, self._errors(model) * max(chi2, 1.0), self._errors(sharp) * max(chi2, 1.0), chi2,
-                         self._badness(model, theta), self._texture(model))
+                        badness, self._texture(model))
 
     def _errors(self, model: _Model) -> NDArray[np.float64]:
         """(4, 4) covariance of the errors of (ln g, yy, yx, xx)."""
-        inner = model.instruments.T @ (model.instruments * model.variance[:, None]) + self.prior
-        inverse = np.linalg.pinv(model.instruments.T @ model.derivatives + self.prior)
+        instruments, derivatives = self._slopes(model)
+        inner = instruments.T @ (instruments * model.variance[:, None]) + self.prior
+        inverse = np.linalg.pinv(instruments.T @ derivatives + self.prior)
         errors: NDArray[np.float64] = (inverse @ inner @ inverse.T)[:4, :4]
         return errors
 
@@ -216,34 +223,40 @@ class Fit:
         return sums
 
     def _model(self, family: Family, theta: Vector) -> _Model:
-        squares = family.squares[self.used]
+        if id(family) not in self.squares:
+            self.squares[id(family)] = family.squares[self.used]
+        squares = self.squares[id(family)]
         shape, slope = family.transfer(squares @ theta[1:4])
-        slopes = np.einsum("bk,bki->bi", slope, squares) / slope.shape[1]
         gain = np.exp(np.clip(theta[0], -20.0, 20.0))
-        fall = shape.mean(1)
+        fall = shape.sum(1) / shape.shape[1]
         m = gain * fall
-        mq = m * self.q
-        variance = self.spread * (
-            self.phi**2 + 2 * self.phi * mq + m**2 * (self.phi_r**2 + 2 * self.phi_r * self.q) / self.frames
-            + (_TEXTURE * mq) ** 2) + (_TAIL * np.clip(1 - fall, 0.0, 1.0) ** 2 * gain * self.q) ** 2 + 1e-18
-        offset = np.full((len(m), 1), self.noise)
-        shapes = np.column_stack([m, gain * slopes])
-        return _Model(mq, m * self.r, variance, self.p - m * self.r - theta[4] * self.noise,
-                      np.hstack([shapes * self.q[:, None], offset]) / variance[:, None],
-                      np.hstack([shapes * self.r[:, None], offset]))
+        mq, fitted = m * self.q, m * self.r
+        variance = self.spread * (self.phi**2 + 2 * self.phi * mq + m * m * self.reference_variance)
+        variance += (_TAIL * np.clip(1 - fall, 0.0, 1.0) ** 2 * gain * self.q) ** 2 + 1e-18
+        return _Model(m, mq, fitted, variance, self.p - fitted - theta[4] * self.noise, gain, slope, squares)
+
+    def _slopes(self, model: _Model) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(n, 5) derivatives by the parameters: of the smooth model over the variance, and of the model itself."""
+        shapes = np.ones((len(model.m), 5))
+        shapes[:, 0] = model.m
+        shapes[:, 1:4] = np.einsum("bk,bki->bi", model.slope, model.squares) * (model.gain / model.slope.shape[1])
+        return shapes * self.by_smooth / model.variance[:, None], shapes * self.by_reference
 
 
 class _Model(NamedTuple):
+    m: Vector
+    """(n,) gain and transfer function."""
     expected: Vector
     """(n,) smooth power that the model gives the frame."""
     fitted: Vector
     """(n,) the same with the texture of the baseline."""
     variance: Vector
     residual: Vector
-    instruments: NDArray[np.float64]
-    """(n, 5) derivatives by the parameters, of the smooth model, over the variance."""
-    derivatives: NDArray[np.float64]
-    """(n, 5) of the model itself."""
+    gain: float
+    slope: Vector
+    """(n, places) derivative of the transfer function."""
+    squares: NDArray[np.float64]
+    """(n, places, 3)."""
 
 
 def smooth_rings(power: FloatArray, counts: FloatArray, error: Vector) -> Vector:

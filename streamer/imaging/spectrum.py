@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.fft
@@ -25,6 +25,7 @@ _TAPER = 0.25            # share of the side that the Tukey window tapers, both 
 _NOISE_FREQUENCY = 0.5   # cycles per pixel; the corners of the spectrum beyond hold noise only
 _NOISE_MODES = 32768     # enough for a noise floor good to 1 %
 _AXIS_MODES = 2          # lines of the spectrum at either axis where full dead rows and hot columns pile up
+_KEPT_PX = 1 << 20       # of larger frames fewer modes are kept: they have enough of them
 _CUT_BINS = 64           # of a directional spectrum
 _CUT_ANGLE_DEG = 10.0    # that a directional spectrum looks to either side...
 _CUT_LINES = 8           # ...or so many lines of the spectrum, where these are wider
@@ -69,8 +70,8 @@ class Spectrum:
 
     power: PolarPower
     modes: ComplexArray
-    """(2 r + 1, c) Fourier modes up to 0.30 cycles/px in the order of `scipy.fft.rfft2`; their squared modulus has
-    the unit of the power."""
+    """(2 r + 1, c) Fourier modes up to 0.30 cycles/px, in large frames less far, in the order of `scipy.fft.rfft2`;
+    their squared modulus has the unit of the power."""
     horizontal: FloatArray
     """(n,) power along x, noise included, at the frequencies of `frequencies`."""
     vertical: FloatArray
@@ -90,9 +91,12 @@ class PolarBins(NamedTuple):
     scale: float
     """Sum of the squared window."""
     reach: tuple[int, int]
-    """Modes kept along fy (to either side) and fx."""
+    """Modes up to `HIGHEST` along fy (to either side) and fx."""
     modes: Groups
-    """In `Spectrum.modes`, by ring and sector."""
+    """Of these by ring and sector."""
+    kept_reach: tuple[int, int]
+    """The same for the modes that are kept in `Spectrum.modes`."""
+    kept: Groups
     counts: FloatArray
     """(24, 12)."""
     noise_modes: NDArray[np.intp]
@@ -182,7 +186,8 @@ def measure_spectrum(
     inside = bins.counts > 0
     power[inside] -= np.float32(floor) * (1.0 if noise is None else noise.bins[inside])
     return Spectrum(
-        PolarPower(power, bins.counts, floor, (rows, columns)), modes,
+        PolarPower(power, bins.counts, floor, (rows, columns)),
+        modes if bins.kept_reach == bins.reach else _low(transform, bins.kept_reach),
         bins.horizontal.means(transform), bins.vertical.means(transform),
         (bins.horizontal.counts, bins.vertical.counts),
         bins.cells.means(transform).reshape(bins.side, -1))
@@ -195,10 +200,14 @@ def _squared(modes: ComplexArray) -> FloatArray:
     return power
 
 
-def _low(transform: ComplexArray, reach: tuple[int, int]) -> ComplexArray:
-    """Cut the modes up to `HIGHEST` out of the half plane."""
+def _low(plane: NDArray[Any], reach: tuple[int, int]) -> NDArray[Any]:
+    """Cut the low frequencies out of the half plane."""
     up, across = reach
-    return np.concatenate([transform[:up + 1, :across], transform[-up:, :across]])
+    return np.concatenate([plane[:up + 1, :across], plane[-up:, :across]])
+
+
+def _reach(rows: int, columns: int, frequency: float) -> tuple[int, int]:
+    return min(int(frequency * rows), (rows - 1) // 2), int(frequency * columns) + 1
 
 
 def _contrast(crop: FloatArray, bins: PolarBins) -> tuple[FloatArray, float, float]:
@@ -261,9 +270,11 @@ def polar_bins(rows: int, columns: int) -> PolarBins:
     fx = np.asarray(np.fft.rfftfreq(columns), np.float64)[None, :]
     off_axis = (np.abs(fy) > (_AXIS_MODES + 0.5) / rows) & (fx > (_AXIS_MODES + 0.5) / columns)
     noise = np.flatnonzero(off_axis & (np.hypot(fy, fx) > _NOISE_FREQUENCY))
-    reach = min(int(HIGHEST * rows), (rows - 1) // 2), int(HIGHEST * columns) + 1
-    polar = _polar_groups(*(np.concatenate([part[:reach[0] + 1, :reach[1]], part[-reach[0]:, :reach[1]]])
-                            for part in np.broadcast_arrays(fy, fx, off_axis)))
+    plane = np.broadcast_arrays(fy, fx, off_axis)
+    reach = _reach(rows, columns, HIGHEST)
+    polar = _polar_groups(*(_low(part, reach) for part in plane))
+    kept_reach = _reach(rows, columns, HIGHEST * min(1.0, (_KEPT_PX / (rows * columns)) ** 0.5))
+    kept = polar if kept_reach == reach else _polar_groups(*(_low(part, kept_reach) for part in plane))
     cuts = min(_CUT_BINS, min(rows, columns) // 8)
     side = _CELLS if min(rows, columns) >= 2 * _CELLS else _CELLS // 2
     cell = np.minimum((fy + 0.5) * side, side - 1).astype(np.intp) * (side // 2) + np.minimum(
@@ -273,6 +284,7 @@ def polar_bins(rows: int, columns: int) -> PolarBins:
         window_y=window_y, window_x=window_x,
         scale=float(np.square(window_y, dtype=np.float64).sum() * np.square(window_x, dtype=np.float64).sum()),
         reach=reach, modes=polar, counts=polar.counts.reshape(RINGS, SECTORS),
+        kept_reach=kept_reach, kept=kept,
         noise_modes=noise[:: max(1, noise.size // _NOISE_MODES)],
         horizontal=_cut_groups(fx, np.abs(fy), rows, off_axis, cuts),
         vertical=_cut_groups(np.abs(fy), fx, columns, off_axis, cuts),

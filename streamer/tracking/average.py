@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,18 @@ _BASELINE = 8         # correlations of sharp frames that a new one is compared 
 _LOST_GAIN = 0.5      # correlation below this share of the usual: frame and average show different places...
 _LOST_CHI2 = 4.0      # ...or something that is no blur
 _PATIENCE = 3         # so many sharp frames in a row that do not fit: the average is begun anew
+
+
+class Comparison(NamedTuple):
+    """A frame against the average."""
+
+    registered: ComplexArray
+    """Its modes, shifted back by its drift."""
+    floor: float
+    cross: CrossPower | None
+    """None while the average is too young, or of other frames."""
+    estimate: CrossEstimate | None
+    """None while it cannot be judged."""
 
 
 class RegisteredAverage:
@@ -37,7 +49,7 @@ class RegisteredAverage:
 
     def compare(
         self, power: PolarPower, modes: ComplexArray, drift_px: tuple[float, float], usual_power: FloatArray
-    ) -> tuple[CrossPower | None, CrossEstimate | None]:
+    ) -> Comparison:
         """Correlate a frame with the average.
 
         Parameters
@@ -49,46 +61,36 @@ class RegisteredAverage:
             Where its content is, in the coordinates of the view.
         usual_power : (24, 12) float32 array
             Power of sharp frames.
-
-        Returns
-        -------
-        CrossPower or None
-            None while the average is too young, or of other frames.
-        CrossEstimate or None
-            None while it cannot be judged.
         """
+        frame = Comparison(register_modes(modes, power.shape, drift_px), power.floor, None, None)
         if self._modes is None or self._modes.shape != modes.shape or self._frames < _FEWEST:
-            return None, None
-        cross = cross_power(register_modes(modes, power.shape, drift_px), self._modes, power.shape,
-                            floor=power.floor, average_floor=self._floor, power=usual_power)
+            return frame
+        cross = cross_power(frame.registered, self._modes, power.shape, floor=power.floor,
+                            average_floor=self._floor, power=usual_power)
         if len(self._usual) < _FEWEST:
-            return cross, None
-        estimate = estimate_cross(cross, list(self._usual), power.counts)
+            return frame._replace(cross=cross)
+        estimate = estimate_cross(cross, list(self._usual), power.shape)
         fits = estimate.gain > _LOST_GAIN and estimate.chi2 < _LOST_CHI2
-        return cross, estimate if fits else None
+        return frame._replace(cross=cross, estimate=estimate if fits else None)
 
-    def accept(
-        self, power: PolarPower, modes: ComplexArray, drift_px: tuple[float, float], *, cross: CrossPower | None,
-        estimate: CrossEstimate | None
-    ) -> None:
-        """Take a sharp frame into the average, with what `compare` said of it."""
-        if cross is not None and estimate is None and len(self._usual) >= _FEWEST:
+    def accept(self, frame: Comparison) -> None:
+        """Take a sharp frame into the average, as `compare` found it."""
+        if frame.cross is not None and frame.estimate is None and len(self._usual) >= _FEWEST:
             self._strangers += 1
             if self._strangers >= _PATIENCE:
                 self._modes, self._frames, self._strangers = None, 0, 0
                 self._usual.clear()
             return
         self._strangers = 0
-        if cross is not None:
-            self._usual.append(cross)
-        registered = register_modes(modes, power.shape, drift_px)
-        if self._modes is None or self._modes.shape != registered.shape:
-            self._modes, self._frames, self._floor = registered, 1, power.floor
+        if frame.cross is not None:
+            self._usual.append(frame.cross)
+        if self._modes is None or self._modes.shape != frame.registered.shape:
+            self._modes, self._frames, self._floor = frame.registered, 1, frame.floor
             return
         self._frames = min(self._frames + 1, FRAMES)
         share = np.float32(1 / self._frames)
-        self._modes = self._modes + share * (registered - self._modes)
-        self._floor = float((1 - share) ** 2 * self._floor + share**2 * power.floor)
+        self._modes = self._modes + share * (frame.registered - self._modes)
+        self._floor = float((1 - share) ** 2 * self._floor + share**2 * frame.floor)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to go on later, as builtins and arrays."""

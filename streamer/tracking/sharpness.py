@@ -110,9 +110,10 @@ class Sharpness:
             self._accept(state, row)
             return row.result._replace(problems=tuple(problems))
         baseline = baseline_of([member.power for member in state.members])
-        cross = None
+        seen = None
         if modes is not None and drift_px is not None:
-            cross, row.cross = state.average.compare(row.power, modes, drift_px, baseline.power)
+            seen = state.average.compare(row.power, modes, drift_px, baseline.power)
+            row.cross = seen.estimate
         estimate = estimate_blur(row.power, baseline, row.cross)
         sharper = self._sharper(row.power, baseline, estimate)
         if sharper:   # what was measured against a blurred baseline says nothing
@@ -120,8 +121,8 @@ class Sharpness:
         row.result = self._result(estimate, provisional=self._warming(state))
         self._remember(state, row)
         revised = self._sharper_came(state, row, problems) if sharper else self._advance(state, row, estimate, problems)
-        if modes is not None and drift_px is not None and state.members[-1] is row:
-            state.average.accept(row.power, modes, drift_px, cross=cross, estimate=row.cross)
+        if seen is not None and state.members[-1] is row:
+            state.average.accept(seen)
         changes = tuple((other, state.rows[other].result) for other in revised if other != key and other in state.rows)
         return row.result._replace(focus_loss_px=state.focus.loss_px, problems=tuple(problems), revisions=changes)
 

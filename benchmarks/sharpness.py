@@ -195,11 +195,11 @@ def plot(judged: list[Judged], path: Path) -> None:
             curve = [(np.mean(negative >= step), np.mean(positive >= step)) for step in steps]
             ours = method == OURS
             axis.plot(*np.transpose(curve), label=method, lw=2.5 if ours else 1.0, color="black" if ours else None)
-        axis.set(title=f"{kind} at {photons:g} photons/px", xlabel="false positives", xscale="symlog", xlim=(0, 1))
+        axis.set(title=f"{kind} at {photons:g} photons/px", xlabel="false positives", xlim=(0, 1))
         axis.set_xscale("symlog", linthresh=0.01)
         axis.axvline(FALSE_POSITIVES, color="0.8", lw=0.8, zorder=0)
     axes[0].set_ylabel("blurred frames found")
-    axes[-1].legend(fontsize=7, loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
 

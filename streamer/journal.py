@@ -11,6 +11,7 @@ import math
 import os
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,8 @@ from streamer.records import Alert, Command, Event, FlowResult, FrameRow, Spectr
 FILE_NAME = "session.sqlite"
 SCHEMA = 1
 """Raised when a program of before could no longer read the file."""
+
+_PAGE_BYTES = 8192   # holds the spectra of three frames; of the usual 4096 bytes, those of one waste half
 
 _FRAME_COLUMNS = FrameRow.__struct_fields__
 _ALERT_COLUMNS = Alert.__struct_fields__
@@ -238,6 +241,7 @@ class Journal:
                                "so that nothing measured is overwritten")
         try:
             db = sqlite3.connect(self.path, isolation_level="IMMEDIATE", check_same_thread=False)
+            db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
             db.executescript(_TABLES)
@@ -293,17 +297,17 @@ def _unpack_flow(values: Sequence[Any]) -> FlowResult:
 
 
 def _pack_spectra(spectra: SpectraResult) -> list[Any]:
-    """Make a row of 3 kB: logarithmic powers, a picture of one byte a cell."""
+    """Make a row of little more than 2 kB: logarithmic powers, a compressed picture."""
     fields = msgspec.structs.asdict(spectra)
     for name in _POWERS:
         fields[name] = None if fields[name] is None else pack_power(fields[name])
-    return [*(fields | {"picture": spectra.picture.tobytes()}).values()]
+    return [*(fields | {"picture": zlib.compress(spectra.picture.tobytes())}).values()]
 
 
 def _unpack_spectra(values: Sequence[Any]) -> SpectraResult:
     fields = dict(zip(_SPECTRA_COLUMNS, values, strict=True))
     for name in _POWERS:
         fields[name] = None if fields[name] is None else unpack_power(fields[name])
-    cells = np.frombuffer(fields["picture"], np.uint8)
+    cells = np.frombuffer(zlib.decompress(fields["picture"]), np.uint8)
     side = math.isqrt(2 * cells.size)   # K rows of K / 2 cells
     return SpectraResult(**(fields | {"picture": cells.reshape(side, -1)}))

@@ -56,6 +56,7 @@ _THIN = 0.15             # ...and below which it is motion along a line
 _CLEAR = 3.0             # standard deviations
 _PARAMETER_COST = 6.0    # in -2 ln likelihood, for each free parameter of a shape
 _CROSS_VARIANCE = 0.05   # px^2, by which deformation and bad registration smear the average of usual sequences
+_CERTAIN_SCORE = 5.0     # from here on the power needs no help, and the correlation is not exact for long blur
 _SHARED_NOISE = 0.6      # correlation of the errors of both routes, which see the same noise of the frame
 _DISAGREE = 16.3         # squared distance of both routes, 99.9 % of chi-square with 3 degrees of freedom
 _ANGLES = np.linspace(0.0, np.pi, 12, endpoint=False)
@@ -112,7 +113,9 @@ def estimate_blur(power: PolarPower, baseline: Baseline, cross: CrossEstimate | 
         Of sharp frames of the same scene; no registration is needed.
     cross : CrossEstimate, optional
         What the correlation with registered frames says. Where both agree within their errors the estimate is
-        their mean weighted by these; where not, something else than blur smears the average and it is left out.
+        their mean weighted by these. Where not, either something else than blur smears the average, or a fixed
+        pattern hides the blur from the power: a frame that is not blurred beyond doubt then gets an error as
+        large as the difference.
 
     Returns
     -------
@@ -128,7 +131,9 @@ def estimate_blur(power: PolarPower, baseline: Baseline, cross: CrossEstimate | 
             start = np.array([0.0, variance, 0.0, variance, 0.0])
             best = min(best, fit.solve(QUICK, start, slack=slack), key=badness_of)
     gauge = None if cross is None else float((cross.covariance - best.theta[1:4])[[0, 2]].sum())
-    estimate = _describe(best if cross is None else _combined(best, cross), gauge)
+    estimate = _describe(best, gauge)
+    if cross is not None and estimate.score < _CERTAIN_SCORE:
+        estimate = _describe(_combined(best, cross), gauge)
     if estimate.score < _FAMILY_SCORE and estimate.length_px < _LONG_PX:
         return estimate
     return _describe(_shaped(fit, best, slack), None)
@@ -188,14 +193,16 @@ def _combined(solution: Solution, cross: CrossEstimate) -> Solution:
     """Average both routes; the error takes into account that they share the noise of the frame."""
     own, other = solution.errors[1:, 1:], cross.errors + _CROSS_VARIANCE**2 * _ISOTROPIC
     apart = cross.covariance - solution.theta[1:4]
-    if np.trace(own) < np.trace(other):   # nothing to gain
-        return solution
+    errors, sharp_errors = solution.errors.copy(), solution.sharp_errors.copy()
     if apart @ np.linalg.solve(own + other, apart) > _DISAGREE:
+        for each in (errors, sharp_errors):
+            each[1:, 1:] += np.outer(apart, apart)
+        return solution._replace(errors=errors, sharp_errors=sharp_errors)
+    if np.trace(own) < np.trace(other):   # nothing to gain
         return solution
     share = own @ np.linalg.inv(own + other)   # of the other
     theta = solution.theta.copy()
     theta[1:4] += share @ apart
-    errors, sharp_errors = solution.errors.copy(), solution.sharp_errors.copy()
     errors[1:, 1:] = _mean_errors(own, other, share)
     sharp_errors[1:, 1:] = _mean_errors(
         solution.sharp_errors[1:, 1:], cross.sharp_errors + _CROSS_VARIANCE**2 * _ISOTROPIC, share)

@@ -7,8 +7,9 @@ import pytest
 from support.scenes import Scene
 
 from streamer.errors import FrameError
-from streamer.imaging.blur import Baseline, BlurEstimate, baseline_of, estimate_blur
+from streamer.imaging.blur import Baseline, BlurEstimate, baseline_of, estimate_blur, shape_of
 from streamer.imaging.correction import correct
+from streamer.imaging.cross import CrossEstimate
 from streamer.imaging.spectrum import PolarPower, polar_power
 
 DATA = Path(__file__).parents[5] / "shared" / "data"
@@ -180,3 +181,40 @@ def test_real_frames_of_different_places_are_not_called_blurred():
     powers = [measure(tifffile.imread(file)) for file in files]
     for k in range(3, len(powers)):
         assert estimate_blur(powers[k], baseline_of(powers[:k])).score < 3.5
+
+
+@pytest.mark.parametrize(("blur", "shape"), [
+    ({"length_px": 6, "angle_deg": 20}, "motion"), ({"length_px": 25, "angle_deg": -70}, "motion"),
+    ({"defocus_px": 1.5}, "defocus"), ({"defocus_px": 5.0}, "defocus"),
+    ({"length_px": 9, "angle_deg": 0, "defocus_px": 1.8}, "mixed")])
+def test_shapes_are_told_apart(stream, blur, shape):
+    assert shape_of(stream.estimate(**blur)) == shape
+
+
+def test_no_shape_is_claimed_without_blur(small):
+    assert shape_of(small.estimate()) in {"", "motion"}   # the name counts for blurred frames only
+
+
+@pytest.mark.parametrize("length_px", [30, 45, 60])
+def test_length_and_score_do_not_saturate(stream, length_px):
+    for angle in (0, 50):
+        estimate = stream.estimate(length_px=length_px, angle_deg=angle)
+        assert estimate.length_px == pytest.approx(length_px, rel=0.12)
+        assert estimate.score > 500
+
+
+def test_strong_defocus_is_measured(stream):
+    for sigma_px in (4.5, 7.0):
+        estimate = stream.estimate(defocus_px=sigma_px)
+        assert estimate.length_px == pytest.approx(np.sqrt(12) * sigma_px, rel=0.1)
+
+
+def test_routes_that_disagree_leave_it_open(small):
+    power = small.take()
+    cross = CrossEstimate(np.array([3.0, 0.0, 0.0]), np.eye(3) * 0.01, np.eye(3) * 0.01, 1.0, 1.0)
+    estimate = estimate_blur(power, small.baseline, cross)
+    assert estimate.limit_px > 10 > 2 * estimate_blur(power, small.baseline).limit_px
+    assert estimate.score < 3.5
+    assert estimate.gauge_px2 == pytest.approx(3, abs=0.6)
+    blurred = small.take(length_px=6)
+    assert estimate_blur(blurred, small.baseline, cross).score == estimate_blur(blurred, small.baseline).score

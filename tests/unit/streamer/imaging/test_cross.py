@@ -19,6 +19,7 @@ class Stream:
     def __init__(self, seed: int, photons: float) -> None:
         self.scene, self.photons = Scene(seed, SHAPE), photons
         self.rng = np.random.default_rng(seed + 1)
+        self.y = -40.0
         self.average = RegisteredAverage()
         self.taken = [self.take() for _ in range(12)]
         self.baseline = baseline_of([spectrum.power for spectrum, _ in self.taken[-8:]])
@@ -26,7 +27,8 @@ class Stream:
             self.average.accept(self.compare(spectrum, drift))
 
     def take(self, **blur: float) -> tuple[Spectrum, tuple[float, float]]:
-        drift = (float(self.rng.normal(0, 15)), float(self.rng.normal(0, 15)))
+        self.y = min(self.y + 1.0, 40.0)
+        drift = (self.y, float(self.rng.normal(0, 5)))
         pixels = self.scene.frame(self.rng, photons=self.photons, drift=drift, **blur)
         return measure_spectrum(correct(pixels)), drift
 

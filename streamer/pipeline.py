@@ -34,6 +34,7 @@ from streamer.tracking.deformation import Deformation, FlowTask
 from streamer.tracking.drift import Drift, DriftResult
 from streamer.tracking.drift_track import Spare
 from streamer.tracking.exposure import Exposure
+from streamer.tracking.pattern import PatternEstimate
 from streamer.tracking.recognition import Recognition
 from streamer.tracking.sharpness import Sharpness, SharpnessResult
 from streamer.tracking.spectra import Spectra
@@ -164,6 +165,7 @@ class Pipeline:
         self._settings = settings
         self._calibration = Calibration(settings.calibration)
         self._recognition = Recognition(settings.calibration)
+        self._pattern = PatternEstimate()
         self._exposure = Exposure(settings.calibration)
         self._sharpness = Sharpness(settings.blur)
         self._spectra = Spectra()
@@ -194,15 +196,15 @@ class Pipeline:
             return Job(frame, None, self._calibration.add(frame))
         frame = msgspec.structs.replace(frame, view=self._assign(frame))
         named = self._calibration.correction(frame.pixels.shape)
-        correction = self._recognition.correction(named, frame.pixels.shape)
+        correction = self._best_correction(frame, named)
         return Job(frame, Context(correction, self._drift.target(frame.view), self._settings, named))
 
     def finish(self, job: Job, measurement: Measurement | FrameError | None) -> Outcome:
         """Bring a measured frame together with what came before it; in order of arrival."""
         frame = job.frame
         if job.context is not None:
-            correction = self._recognition.correction(job.context.named, frame.pixels.shape)
-            if correction is not job.context.correction:   # a flat was recognised while this frame was measured
+            correction = self._best_correction(frame, job.context.named)
+            if correction is not job.context.correction:   # earlier frames taught another while this one was measured
                 job = dataclasses.replace(job, context=dataclasses.replace(job.context, correction=correction))
                 measurement = measure(job)
         if isinstance(measurement, Measurement) and job.context is not None:
@@ -269,10 +271,18 @@ class Pipeline:
             drift_px = row.drift_y_px, row.drift_x_px or 0.0
             place = Spare(key, measurement.image, context.correction.weight, drift_px, None)
             self._newest[view] = _Newest(place, row.drift_sigma_px or 0.0, frame.pixels)
+            if verdict == "sharp" and not row.provisional and (
+                    context.correction.gain is None or context.correction.estimated_from):
+                self._pattern.learn(view, measurement.image, context.correction, drift_px=drift_px,
+                                    sigma_px=row.drift_sigma_px or 0.0)
         clock.lap("track")
         return Outcome(row, revisions=tuple(revisions), image=measurement.image, weight=context.correction.weight,
                        noise=measurement.noise, spectra=spectra, flow=task, lost=moved.lost, jump_px=moved.jump_px,
                        focus_loss_px=sharp.focus_loss_px, elapsed_ms=elapsed)
+
+    def _best_correction(self, frame: Frame, named: correcting.Correction) -> correcting.Correction:
+        """By flats that were named, else recognised, else by the pattern told from the moving sample."""
+        return self._pattern.correction(frame.view, self._recognition.correction(named, frame.pixels.shape))
 
     def _recorrect(self, view: str, correction: correcting.Correction) -> str:
         """Follow a change in what frames are corrected by; return what to say about it.
@@ -280,20 +290,19 @@ class Pipeline:
         Spectra, brightness and keys of before would not compare with what comes: the pattern of the detector is
         in them, or it no longer is. The drift goes on from the newest good frame, corrected once more.
         """
+        flats = correction.gain is not None and not correction.estimated_from
         self.calibration = CalibrationState(
-            pattern="none" if correction.gain is None else "flats", flats=correction.flats, darks=correction.darks,
+            pattern="flats" if flats else self._pattern.word(view), flats=correction.flats, darks=correction.darks,
             counts_per_photon=correction.counts_per_photon, photons_per_px=correction.photons_per_px)
         now = _calibrated_by(correction)
         before = self._corrected.setdefault(view, now)
         if now == before:
             return ""
         self._corrected[view] = now
-        self._exposure.recalibrated(view)   # counts of before had the dark in them
-        if ("flats" in now) == ("flats" in before):
-            return ""
+        self._exposure.recalibrated(view)
         self._sharpness.recalibrated(view)
         newest = self._newest.get(view)
-        if newest is not None:
+        if newest is not None and {now, before} != {"nothing", "darks"}:   # which change the contrast alone
             image = correcting.correct(newest.pixels, correction, zinger_sigma=self._settings.calibration.zinger_sigma)
             place = newest.place._replace(image=image, weight=correction.weight)
             self._newest[view] = newest._replace(place=place)
@@ -359,7 +368,8 @@ class _Clock:
 
 
 def _calibrated_by(correction: correcting.Correction) -> str:
-    used = [name for name, there in (("flats", correction.gain), ("darks", correction.dark)) if there is not None]
+    pattern = f"the pattern in {correction.estimated_from} frames" if correction.estimated_from else "flats"
+    used = [name for name, there in ((pattern, correction.gain), ("darks", correction.dark)) if there is not None]
     return " and ".join(used) or "nothing"
 
 

@@ -246,8 +246,9 @@ class Accounting(msgspec.Struct, frozen=True, kw_only=True):
 class CalibrationState(msgspec.Struct, frozen=True, kw_only=True):
     """What the newest projection was corrected by."""
 
-    pattern: Literal["flats", "none"] = "none"
-    """Where the correction of the pattern that stays on the detector comes from; flats may have been recognised."""
+    pattern: Literal["flats", "estimated", "none", "not separable"] = "none"
+    """Where the correction of what stays on the detector comes from: flats, sent or recognised, or the frames
+    themselves. Not separable: the sample has moved too little to tell it from the detector."""
     flats: int = 0
     """In the running mean, likewise the darks."""
     darks: int = 0

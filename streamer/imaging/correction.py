@@ -55,6 +55,9 @@ class Correction:
     """Detected photons make so many counts, as the noise of flats tells; None before there are two of them."""
     open_beam: float | None = None
     """Mean of the newest flat less the dark, counts."""
+    estimated_from: int = 0
+    """Frames of the sample that `gain` was told from; 0 when it comes of flats. It then leaves the scale of the
+    counts as it is, and slow changes of the light."""
 
     @property
     def photons_per_px(self) -> float | None:

@@ -48,7 +48,7 @@ class Calibration:
         self._open_beam = 0.0   # mean of the newest flat, counts, dark included
         self._version = 0
         self._hot: BoolArray | None = None   # of the mean dark; None when it has to be found anew
-        self._light: _Light | None = None    # of the mean flat, likewise
+        self._light: Light | None = None    # of the mean flat, likewise
         self._flats_seen = 0
         self._noise = _Noise()
         self._correction: Correction | None = None
@@ -155,7 +155,7 @@ class Calibration:
         self._flats, self._darks = int(state["flats"]), int(state["darks"])
         self._open_beam, self._version = float(state["open_beam"]), int(state["version"])
         self._flats_seen = int(state["flats_seen"])
-        self._light = None if state["light"] is None else _Light(*state["light"])
+        self._light = None if state["light"] is None else Light(*state["light"])
         self._noise = _Noise.restored(state["noise"])
         self._hot = self._correction = None
 
@@ -181,7 +181,7 @@ class Calibration:
             return Correction(dark=self._dark, bad=_or_none(self._hot), darks=self._darks)
         counts = self._flat if self._dark is None else self._flat - self._dark
         if self._light is None:
-            self._light = _survey(counts, self._hot)
+            self._light = survey(counts, self._hot)
         light = self._light
         dark_mean = 0.0 if self._dark is None else float(self._dark.mean())
         now = (self._open_beam - dark_mean) / max(float(counts.mean()), 1e-30)
@@ -193,7 +193,7 @@ class Calibration:
                           open_beam=self._open_beam - dark_mean)
 
 
-class _Light(NamedTuple):
+class Light(NamedTuple):
     """What the mean flat tells beside the gain; it changes little from flat to flat."""
 
     weight: FloatArray
@@ -243,7 +243,7 @@ class _Noise:
         self._brightest += share * (brightest - self._brightest)
         self._made = None
 
-    def result(self, light: _Light) -> tuple[DetectorNoise | None, float | None]:
+    def result(self, light: Light) -> tuple[DetectorNoise | None, float | None]:
         """Return the noise and the counts per photon, as far as they are known."""
         if self._seen is None:
             return None, None
@@ -270,7 +270,7 @@ class _Noise:
         return noise
 
 
-def _survey(counts: FloatArray, hot: BoolArray | None) -> _Light:
+def survey(counts: FloatArray, hot: BoolArray | None) -> Light:
     """Find where there is light, and the pixels that do not follow their neighbours."""
     smooth = cv2.medianBlur(counts, 5)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -281,7 +281,7 @@ def _survey(counts: FloatArray, hot: BoolArray | None) -> _Light:
     lit = weight > 0
     broken &= lit
     mean = max(float(counts.mean()), 1e-30)
-    return _Light(weight, lit & ~broken, _or_none(broken if hot is None else broken | (hot & lit)),
+    return Light(weight, lit & ~broken, _or_none(broken if hot is None else broken | (hot & lit)),
                   brightest / mean, float(lit.mean()) / max(float(weight.mean()), 1e-30))
 
 

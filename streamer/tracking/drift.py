@@ -198,9 +198,8 @@ class Drift:
         reference = prepare_reference(held.image, id=self._take_id(), weight=held.weight)
         if track is None or not reference.structured:
             return
-        track.graph = KeyGraph(limit=track.graph.limit)
+        track.graph, track.newest = KeyGraph(limit=track.graph.limit), (held.frame, held.image, held.weight)
         track.graph.add(Key(reference.id, held.frame, held.drift, sigma_px, reference), [])
-        track.newest = (held.frame, held.image, held.weight)
         self._retarget(track, reference.id)
 
     def snapshot(self) -> dict[str, Any]:

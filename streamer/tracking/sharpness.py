@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ _GAIN_LIMIT = 2.0         # contrast changed by more than this factor of power..
 _FOREIGN_TEXTURE = 0.8    # ...or single modes by more than this: another place
 _ODD_FRAMES = 3           # as often in a row: a new baseline
 _FAR_SHARE = 0.3          # of the frame: baseline frames that drifted further show other structure
-_MOST_VIEWS = 512              # least recently seen views are forgotten
+_MOST_VIEWS = 512         # least recently seen views are forgotten...
+_WARM_VIEWS = 64          # ...and lose their average, a megabyte each, before
 
 
 class Sharpness:
@@ -100,6 +102,8 @@ class Sharpness:
         self._views.move_to_end(view)
         while len(self._views) > _MOST_VIEWS:
             self._views.popitem(last=False)
+        if len(self._views) > _WARM_VIEWS:
+            next(islice(reversed(self._views.values()), _WARM_VIEWS, None)).average = RegisteredAverage()
         row = Row(key, power, SharpnessResult("undecided", provisional=True), drift_px)
         problems = self._forget_unlike(state, row)
         state.candidate_age += 1

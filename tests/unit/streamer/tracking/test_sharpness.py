@@ -5,7 +5,7 @@ import pytest
 from support.scenes import Scene
 
 from streamer.imaging.correction import correct
-from streamer.imaging.spectrum import PolarPower, polar_power
+from streamer.imaging.spectrum import PolarPower, measure_spectrum, polar_power
 from streamer.settings import BlurSettings
 from streamer.tracking.sharpness import HISTORY, Sharpness, SharpnessResult
 
@@ -245,3 +245,14 @@ def test_another_correction_opens_a_new_baseline(source):
     run.tracker.recalibrated("never seen")
     assert run.tracker.baseline("main") is None
     assert run.add(source.take()).provisional
+
+
+def test_only_recent_views_keep_their_average(source):
+    tracker = Sharpness(BlurSettings())
+    spectrum = measure_spectrum(correct(source.scene.frame(source.rng)))
+    for view in range(70):
+        for index in range(2):
+            tracker.update(str(view), ("a", 2 * view + index), spectrum.power, modes=spectrum.modes, drift_px=(0.0, 0.0))
+    averages = [state["average"]["modes"] for state in tracker.snapshot()["views"].values()]
+    assert len(averages) == 70
+    assert sum(modes is not None for modes in averages) == 64

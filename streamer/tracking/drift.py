@@ -89,8 +89,7 @@ class Drift:
         self.settings = settings
         self._tracks: dict[str, Track] = {}
         self._warm: dict[str, None] = {}   # the most recent view last
-        self._next_id = 0
-        self._version = 0
+        self._next_id = self._version = 0
 
     def target(self, view: str) -> Target:
         """Return what the next frame of `view` is to be measured against."""
@@ -196,11 +195,10 @@ class Drift:
         """Go on from one frame alone: frames are corrected differently from now on, and the keys were not."""
         track = self._tracks.get(view)
         reference = prepare_reference(held.image, id=self._take_id(), weight=held.weight)
-        if track is None or not reference.structured:
-            return
-        track.graph, track.newest = KeyGraph(limit=track.graph.limit), (held.frame, held.image, held.weight)
-        track.graph.add(Key(reference.id, held.frame, held.drift, sigma_px, reference), [])
-        self._retarget(track, reference.id)
+        if track is not None and reference.structured:
+            track.graph, track.newest = KeyGraph(limit=track.graph.limit), held[:3]
+            track.graph.add(Key(reference.id, held.frame, held.drift, sigma_px, reference), [])
+            self._retarget(track, reference.id)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as builtins and arrays; the rows that may still be revised are not part of it."""

@@ -252,7 +252,8 @@ def test_only_recent_views_keep_their_average(source):
     spectrum = measure_spectrum(correct(source.scene.frame(source.rng)))
     for view in range(70):
         for index in range(2):
-            tracker.update(str(view), ("a", 2 * view + index), spectrum.power, modes=spectrum.modes, drift_px=(0.0, 0.0))
+            key = ("a", 2 * view + index)
+            tracker.update(str(view), key, spectrum.power, modes=spectrum.modes, drift_px=(0.0, 0.0))
     averages = [state["average"]["modes"] for state in tracker.snapshot()["views"].values()]
     assert len(averages) == 70
     assert sum(modes is not None for modes in averages) == 64

@@ -1,27 +1,29 @@
 """The systematic part of a drift, followed frame by frame.
 
 A local linear trend (level and slope, both wandering) is filtered by a bank of Kalman filters that differ in
-how fast the slope may change; the recent likelihood of each decides how much it counts. The jitter of the
-stage is the measurement noise of the filters, taken from the median of the second differences, and heavy
-tails (Student's t) keep single wild frames from pulling the trend.
+how fast the slope may change. The filters exchange what they know with every frame (interacting multiple
+models, Blom & Bar-Shalom 1988, doi:10.1109/9.1299), so that after a turn the quick ones lead and the calm ones
+follow: the likelihood of the last frames chooses the process noise. The jitter of the stage is the measurement
+noise; it is taken from the innovations themselves. Heavy tails (Student's t) keep single wild frames from
+pulling the trend, and what lies far off three times in a row is a step of the stage.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 FRAMES_NEEDED = 4
-WINDOW = 64
-"""Frames that the noise is estimated from."""
+WINDOW = 256
+"""Frames that the jitter is estimated from."""
 REPEAT_UNTIL = 16
-"""The noise is so uncertain at first that the filters are run again over all frames."""
-MEMORY = 0.98
-"""Likelihood kept from frame to frame: about 50 frames count."""
+"""The jitter is so uncertain at first that the filters are run again over all frames."""
+STAY = 0.995
+"""Probability that the motion stays as restless as it is, from one frame to the next."""
 TAIL = 4.0
 """Degrees of freedom of Student's t."""
 SMALLEST_JITTER_PX = 0.01
@@ -30,69 +32,146 @@ STEP_FRAMES = 3
 """So many frames in a row, all far off on the same side, are a step of the stage and not outliers."""
 BANK = 10.0 ** np.arange(-6.0, 0.5, 1.0)
 """Variance of the change of slope per frame, in units of the jitter variance."""
+TRIM = 3.0
+TRIM_VARIANCE = 0.97334
+"""Variance of a normal variable within three standard deviations."""
+UNSETTLED = 16.0
+"""Innovations that are expected to be wider than this many jitter variances say little about the jitter."""
+LONGEST_STEP = 100.0
+RECENT = 32
+"""Frames that the time between frames is taken from."""
 
 Doubles = NDArray[np.float64]
+
+
+class TrendState(NamedTuple):
+    """What is known of a trend at the newest frame; a unit of time is about a frame, see `frames_per_unit`."""
+
+    share: Doubles
+    """(2, n) probability of each of the n filters, per axis (y, x)."""
+    level: Doubles
+    """(2, n) px."""
+    slope: Doubles
+    """(2, n) px per unit of time."""
+    covariance: Doubles
+    """(3, 2, n): level, level with slope, slope."""
+    wander: Doubles
+    """(2, n) variance of the change of slope per unit of time."""
+    noise: Doubles
+    """(2,) variance of the jitter, px^2."""
+    frames_per_unit: float
+    interval_s: float | None
+    """Median time between recent frames; None when they do not tell when they were taken."""
+
+
+class _Point(NamedTuple):
+    """A measured frame."""
+
+    y_px: float
+    x_px: float
+    at_s: float
+    """Unix seconds; NaN: not known."""
+    frames: float
+    """Frames of the view since the one before, itself included."""
 
 
 class Trend:
     """Trend of one drift, both axes."""
 
     def __init__(self) -> None:
-        self._recent: deque[Doubles] = deque(maxlen=WINDOW)
+        self._recent: deque[_Point] = deque(maxlen=RECENT)
+        self._scaled: deque[Doubles] = deque(maxlen=WINDOW)   # innovations, scaled to the jitter; NaN when unsettled
         self._count = 0
+        self._skipped = 0
+        self._unit_s = np.nan
+        self._noise = np.full(2, SMALLEST_JITTER_PX**2)
         self._restart(np.zeros(2))
+
+    @property
+    def count(self) -> int:
+        """Measured frames."""
+        return self._count
 
     @property
     def jitter_px(self) -> tuple[float, float] | None:
         """Standard deviation of the jitter per axis; None before there are enough frames."""
         if self._count < FRAMES_NEEDED:
             return None
-        noise = np.sqrt(self._noise())
+        noise = np.sqrt(self._noise)
         return float(noise[0]), float(noise[1])
 
-    def update(self, drift_y_px: float, drift_x_px: float) -> tuple[float, float] | None:
+    @property
+    def state(self) -> TrendState | None:
+        """What is known at the newest frame; None before there are enough frames."""
+        if self._count < FRAMES_NEEDED:
+            return None
+        interval_s = self._interval_s()
+        known = np.isfinite(interval_s) and np.isfinite(self._unit_s)
+        return TrendState(self._share.copy(), self._level.copy(), self._slope.copy(), self._covariance.copy(),
+                          BANK * self._noise[:, None], self._noise.copy(),
+                          float(self._unit_s / interval_s) if known else 1.0,
+                          float(interval_s) if np.isfinite(interval_s) else None)
+
+    def skip(self) -> None:
+        """Take note of a frame that could not be measured."""
+        self._skipped += 1
+
+    def update(self, drift_y_px: float, drift_x_px: float, *, at_s: float | None = None,
+               ) -> tuple[float, float] | None:
         """Take the drift of the next measured frame and return the trend there.
+
+        Parameters
+        ----------
+        drift_y_px, drift_x_px : float
+        at_s : float, optional
+            When it was taken, in seconds from any origin. Without it, frames are taken to be equally far apart.
 
         Returns
         -------
         (trend_y_px, trend_x_px) or None
             None before there are four frames.
         """
-        value = np.array([drift_y_px, drift_x_px], np.float64)
-        self._recent.append(value)
-        self._count += 1
+        point = _Point(drift_y_px, drift_x_px, np.nan if at_s is None else at_s, 1.0 + self._skipped)
+        before = self._recent[-1] if self._recent else None
+        self._recent.append(point)
+        self._count, self._skipped = self._count + 1, 0
         if self._count < FRAMES_NEEDED:
             return None
         if self._count <= REPEAT_UNTIL:
-            self._restart(self._recent[0])
-            for earlier in self._recent:
-                self._step(earlier)
+            self._start_again()
         else:
-            self._step(value)
-        share = np.exp(self._likelihood - self._likelihood.max(axis=1, keepdims=True))
-        level = (share * self._level).sum(axis=1) / share.sum(axis=1)
+            self._step(np.array(point[:2]), self._time_step(before, point))
+            self._noise = self._jitter()
+        level = (self._share * self._level).sum(axis=1)
         return float(level[0]), float(level[1])
 
     def move(self, dy_px: float, dx_px: float) -> None:
         """Follow a change of the origin or a revision of the path: everything so far moved by so much."""
         offset = np.array([dy_px, dx_px], np.float64)
         self._level += offset[:, None]
-        self._recent = deque((value + offset for value in self._recent), maxlen=WINDOW)
+        self._recent = deque((point._replace(y_px=point.y_px + dy_px, x_px=point.x_px + dx_px)
+                              for point in self._recent), maxlen=RECENT)
+        self._far = [[(value + offset[axis], time) for value, time in far] for axis, far in enumerate(self._far)]
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as numbers and arrays."""
-        return {"count": self._count, "recent": np.array(self._recent).reshape(-1, 2), "level": self._level.copy(),
-                "slope": self._slope.copy(), "covariance": self._covariance.copy(),
-                "likelihood": self._likelihood.copy(), "side": self._side.copy()}
+        return {"count": self._count, "skipped": self._skipped, "unit_s": self._unit_s,
+                "recent": np.array(self._recent).reshape(-1, 4), "scaled": np.array(self._scaled).reshape(-1, 2),
+                "noise": self._noise.copy(), "level": self._level.copy(), "slope": self._slope.copy(),
+                "covariance": self._covariance.copy(), "share": self._share.copy(),
+                "far": [[list(pair) for pair in far] for far in self._far]}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Trend:
         """Return the trend that `snapshot` described."""
         trend = cls()
-        trend._count = int(state["count"])
-        trend._recent.extend(np.asarray(state["recent"], np.float64))
-        for name in ("level", "slope", "covariance", "likelihood", "side"):
-            setattr(trend, f"_{name}", np.array(state[name]))
+        trend._count, trend._skipped = int(state["count"]), int(state["skipped"])
+        trend._unit_s = float(state["unit_s"])
+        trend._recent.extend(_Point(*map(float, point)) for point in state["recent"])
+        trend._scaled.extend(np.array(pair, np.float64) for pair in state["scaled"])
+        trend._far = [[(float(value), float(time)) for value, time in far] for far in state["far"]]
+        for name in ("noise", "level", "slope", "covariance", "share"):
+            setattr(trend, f"_{name}", np.array(state[name], np.float64))
         return trend
 
     def _restart(self, start: Doubles) -> None:
@@ -102,43 +181,134 @@ class Trend:
         self._covariance = np.zeros((3, *shape))   # level, level with slope, slope
         self._covariance[0] = 1e6
         self._covariance[2] = 1e4
-        self._likelihood = np.zeros(shape)
-        self._side = np.zeros(2, np.int64)   # frames in a row that were far off, signed
+        self._share = np.full(shape, 1.0 / BANK.size)
+        self._far: list[list[tuple[float, float]]] = [[], []]   # value and step of those far off in a row, per axis
 
-    def _noise(self) -> Doubles:
-        """Variance of the jitter, (2,): second differences of white noise have six times its variance."""
-        second = np.diff(np.array(self._recent), n=2, axis=0)
-        spread = np.median(np.abs(second), axis=0) / 0.6745
-        return np.asarray(np.maximum(spread**2 / 6.0, SMALLEST_JITTER_PX**2))
+    def _start_again(self) -> None:
+        """Filter all frames anew with a jitter from their second differences, then with that of the innovations."""
+        points = list(self._recent)
+        self._unit_s = self._interval_s()
+        steps = [1.0, *(self._time_step(*pair) for pair in zip(points, points[1:], strict=False))]
+        self._noise = _second_differences(points, steps)
+        for _ in range(2):
+            self._restart(np.array(points[0][:2]))
+            self._scaled.clear()
+            for point, step in zip(points, steps, strict=True):
+                self._step(np.array(point[:2]), step)
+            self._noise = self._jitter()
 
-    def _step(self, value: Doubles) -> None:
-        noise = self._noise()[:, None]
+    def _interval_s(self) -> float:
+        """Median time from frame to frame, s; NaN when not known."""
+        points = list(self._recent)
+        found = [(later.at_s - point.at_s) / later.frames for point, later in zip(points, points[1:], strict=False)]
+        usable = [interval for interval in found if interval > 0.0]   # not NaN, not back in time
+        return float(np.median(usable)) if usable else np.nan
+
+    def _time_step(self, before: _Point | None, point: _Point) -> float:
+        """Return the time between two measured frames in units."""
+        passed = np.nan if before is None else (point.at_s - before.at_s) / self._unit_s
+        return min(float(passed) if passed > 0.0 else point.frames, LONGEST_STEP)
+
+    def _jitter(self) -> Doubles:
+        """Variance of the jitter, (2,): of the scaled innovations without the wild ones."""
+        scaled = np.array(self._scaled).reshape(-1, 2)
+        scaled = scaled[~np.isnan(scaled[:, 0])]
+        if len(scaled) < FRAMES_NEEDED:
+            return self._noise
+        spread = np.median(np.abs(scaled), axis=0) / 0.6745
+        for _ in range(2):
+            near = np.abs(scaled) <= TRIM * spread
+            spread = np.sqrt((scaled**2 * near).sum(axis=0) / np.maximum(near.sum(axis=0), 1) / TRIM_VARIANCE)
+        return np.asarray(np.maximum(spread, SMALLEST_JITTER_PX)**2)
+
+    def _step(self, value: Doubles, step: float) -> None:
+        self._mix(step)
+        noise = self._noise[:, None]
         level_level, level_slope, slope_slope = self._covariance
         wander = BANK * noise
-        level = self._level + self._slope
-        level_level = level_level + 2.0 * level_slope + slope_slope + wander / 3.0
-        level_slope = level_slope + slope_slope + wander / 2.0
-        slope_slope = slope_slope + wander
+        level = self._level + step * self._slope
+        level_level = level_level + step * (2.0 * level_slope + step * (slope_slope + wander * step / 3.0))
+        level_slope = level_slope + step * (slope_slope + wander * step / 2.0)
+        slope_slope = slope_slope + wander * step
         innovation = value[:, None] - level
         expected = level_level + noise
         ratio = innovation**2 / expected
-        self._likelihood = MEMORY * self._likelihood - 0.5 * (
-            np.log(expected) + (TAIL + 1.0) * np.log1p(ratio / TAIL))
-        self._notice_step(innovation, expected)
+        self._observe(innovation, expected)
+        likelihood = -0.5 * (np.log(expected) + (TAIL + 1.0) * np.log1p(ratio / TAIL))
+        posterior = self._share * np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
         doubt = (TAIL + ratio) / (TAIL + 1.0)
-        gain_level = level_level / (level_level + noise * doubt)
-        gain_slope = level_slope / (level_level + noise * doubt)
-        stepped = np.abs(self._side)[:, None] >= STEP_FRAMES
-        self._level = np.where(stepped, value[:, None], level + gain_level * innovation)
-        self._slope = np.where(stepped, self._slope, self._slope + gain_slope * innovation)
-        self._covariance = np.stack([np.where(stepped, noise, (1.0 - gain_level) * level_level),
-                                     np.where(stepped, 0.0, (1.0 - gain_level) * level_slope),
+        far = self._notice_step(value, innovation, expected, step)[:, None]   # nothing is learnt from those
+        gain_level = np.where(far, 0.0, level_level / (level_level + noise * doubt))
+        gain_slope = np.where(far, 0.0, level_slope / (level_level + noise * doubt))
+        self._share = np.where(far, self._share, posterior / posterior.sum(axis=1, keepdims=True))
+        self._level = level + gain_level * innovation
+        self._slope = self._slope + gain_slope * innovation
+        self._covariance = np.stack([(1.0 - gain_level) * level_level, (1.0 - gain_level) * level_slope,
                                      slope_slope - gain_slope * level_slope])
-        self._side[stepped[:, 0]] = 0
+        for axis in range(2):
+            if len(self._far[axis]) >= STEP_FRAMES:
+                self._begin_anew(axis)
 
-    def _notice_step(self, innovation: Doubles, expected: Doubles) -> None:
-        """Count frames in a row that every filter finds far off on the same side."""
-        far = (np.abs(innovation) > STEP_SIGMAS * np.sqrt(expected)).all(axis=1)
-        sign = np.sign(innovation[:, 0]).astype(np.int64)
-        same = self._side * sign > 0
-        self._side = np.where(far, np.where(same, self._side + sign, sign), 0)
+    def _mix(self, step: float) -> None:
+        """Let the filters exchange what they know."""
+        size = BANK.size
+        stay = STAY ** min(step, 10.0)
+        change = np.full((size, size), (1.0 - stay) / (size - 1))
+        np.fill_diagonal(change, stay)
+        joint = self._share[:, :, None] * change          # from, to
+        share = joint.sum(axis=1)
+        part = joint / share[:, None, :]
+        level = (part * self._level[:, :, None]).sum(axis=1)
+        slope = (part * self._slope[:, :, None]).sum(axis=1)
+        level_off = self._level[:, :, None] - level[:, None, :]
+        slope_off = self._slope[:, :, None] - slope[:, None, :]
+        spread = np.stack([level_off**2, level_off * slope_off, slope_off**2])
+        self._covariance = (part * (self._covariance[:, :, :, None] + spread)).sum(axis=2)
+        self._share, self._level, self._slope = share, level, slope
+
+    def _observe(self, innovation: Doubles, expected: Doubles) -> None:
+        """Keep the innovation of the mixture, scaled to the jitter."""
+        mean = (self._share * innovation).sum(axis=1)
+        variance = (self._share * (expected + (innovation - mean[:, None])**2)).sum(axis=1)
+        settled = bool((variance < UNSETTLED * self._noise).all())
+        self._scaled.append(mean * np.sqrt(self._noise / variance) if settled else np.full(2, np.nan))
+
+    def _notice_step(self, value: Doubles, innovation: Doubles, expected: Doubles, step: float) -> NDArray[np.bool_]:
+        """Tell which axes are far off, and remember those in a row on the same side."""
+        mean = (self._share * innovation).sum(axis=1)
+        variance = (self._share * (expected + (innovation - mean[:, None])**2)).sum(axis=1)
+        found = np.abs(mean) > STEP_SIGMAS * np.sqrt(variance)
+        for axis in range(2):
+            if not found[axis]:
+                self._far[axis] = []
+                continue
+            level = value[axis] - mean[axis]
+            same = all((earlier - level) * mean[axis] > 0.0 for earlier, _ in self._far[axis])
+            row = [*(self._far[axis] if same else []), (float(value[axis]), step)][-STEP_FRAMES:]
+            if len(row) == STEP_FRAMES:   # wild frames do not agree with each other
+                spread = np.ptp([earlier for earlier, _ in row])
+                allowed = max(0.5 * abs(mean[axis]), 2.0 * STEP_SIGMAS * np.sqrt(self._noise[axis]))
+                row = row if spread <= allowed else row[1:]
+            self._far[axis] = row
+        return found
+
+    def _begin_anew(self, axis: int) -> None:
+        """Go on from where the stage stepped to; the slope may be another one, too."""
+        values = np.array([value for value, _ in self._far[axis]])
+        passed = sum(step for _, step in self._far[axis][1:])
+        slope = (values[-1] - values[0]) / passed
+        self._level[axis] = np.median(values) + self._slope[axis] * 0.5 * passed
+        self._covariance[0, axis] = self._noise[axis]
+        self._covariance[1, axis] = 0.0
+        self._covariance[2, axis] = np.maximum(self._covariance[2, axis], (slope - self._slope[axis])**2)
+        self._far[axis] = []
+
+
+def _second_differences(points: list[_Point], steps: list[float]) -> Doubles:
+    """Variance of the jitter, (2,), from the deviation of each frame from the line between its neighbours."""
+    path, time = np.array([point[:2] for point in points]), np.cumsum(steps)
+    before, after = (np.diff(time)[:-1, None], np.diff(time)[1:, None])
+    share = before / (before + after)
+    off = path[1:-1] - (1.0 - share) * path[:-2] - share * path[2:]
+    spread = np.median(np.abs(off / np.sqrt(1.0 + share**2 + (1.0 - share)**2)), axis=0) / 0.6745
+    return np.asarray(np.maximum(spread, SMALLEST_JITTER_PX)**2)

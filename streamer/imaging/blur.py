@@ -42,7 +42,7 @@ DETECTION_SIGMA = 4.0
 
 _FLOOR_VARIANCE = 0.03   # px^2, what the assumptions cost even at unlimited light
 _MISFIT = 2.5            # reduced chi-square from which other starts are tried
-_WIDE_STARTS = (0.0, 0.5, 2.0, 8.0, 20.0, 60.0)   # px^2
+_WIDE_STARTS = (1.0, 8.0, 40.0)   # px^2
 _SAME = 0.55             # relative change of the power of single modes up to which two frames show the same place
 _GAIN_LIMIT = 2.0        # factor of the power of structure up to which contrast may change
 _FOREIGN_VARIANCE = 1.0  # px^2, by which spectra of different places of a specimen differ

@@ -22,7 +22,7 @@ _TEXTURE = 0.1            # relative change of the correlated power of a mode fr
 _LOOSE_VARIANCE = 300.0   # px^2, prior on S
 _LOOSE_GAIN = 5.0
 _LARGEST_STEP = 6.0       # px^2 per iteration
-_SMALLEST_STEP = 1e-3
+_SMALLEST_STEP = 2e-3
 _ITERATIONS = 8
 _GAIN_ONLY = np.array([1.0, 0.0, 0.0, 0.0])
 _K = 2 * np.pi**2
@@ -99,9 +99,9 @@ def cross_power(
         Noise-free power of sharp frames, from which the variance is predicted.
     """
     groups = polar_bins(*shape).kept
-    product = registered.real * average.real
-    product += registered.imag * average.imag
-    total = groups.sums(product.ravel()[groups.modes])
+    products = np.take(registered, groups.modes)   # fewer than all, and in the order of the bins
+    products *= np.take(average, groups.modes).conj()
+    total = groups.sums(products.real)
     counts = np.maximum(groups.counts, np.float32(1))
     signal = np.maximum(power, np.float32(0))
     both = np.float32(floor + average_floor)
@@ -166,7 +166,8 @@ class _Equation(NamedTuple):
     def solve(self) -> Vector:
         """Gauss-Newton steps that must not make the fit clearly worse."""
         theta = np.zeros(4)
-        terms, badness = self._terms(theta), self._badness(theta)
+        terms = self._terms(theta)
+        badness = self._badness(terms, theta)
         for _ in range(_ITERATIONS):
             slope = terms.instruments.T @ terms.derivatives
             values, vectors = np.linalg.eigh(0.5 * (slope + slope.T) + _PRIOR)
@@ -174,12 +175,15 @@ class _Equation(NamedTuple):
             step = vectors @ ((vectors.T @ (terms.instruments.T @ terms.residual - _PRIOR @ theta)) / values)
             step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step[1:]).max()), 1e-12),
                         1.0 / max(abs(float(step[0])), 1e-12))
-            while (worse := self._badness(theta + step)) > badness + SLACK and np.abs(step).max() > _SMALLEST_STEP:
+            trial = self._terms(theta + step)
+            worse = self._badness(trial, theta + step)
+            while worse > badness + SLACK and np.abs(step).max() > _SMALLEST_STEP:
                 step = 0.5 * step
+                trial = self._terms(theta + step)
+                worse = self._badness(trial, theta + step)
+            theta, terms, badness = theta + step, trial, worse
             if np.abs(step).max() < _SMALLEST_STEP:
                 break
-            theta, badness = theta + step, worse
-            terms = self._terms(theta)
         return theta
 
     def chi2(self, theta: Vector) -> float:
@@ -195,8 +199,7 @@ class _Equation(NamedTuple):
         found: NDArray[np.float64] = (inverse @ inner @ inverse.T)[1:, 1:]
         return found
 
-    def _badness(self, theta: Vector) -> float:
-        terms = self._terms(theta)
+    def _badness(self, terms: _Terms, theta: Vector) -> float:
         return float(np.sum(terms.residual**2 / terms.variance + np.log(terms.variance)) + theta @ _PRIOR @ theta)
 
     def _terms(self, theta: Vector) -> _Terms:

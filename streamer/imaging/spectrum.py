@@ -23,7 +23,7 @@ SMALLEST_PX = 32
 
 _TAPER = 0.25            # share of the side that the Tukey window tapers, both ends together
 _NOISE_FREQUENCY = 0.5   # cycles per pixel; the corners of the spectrum beyond hold noise only
-_NOISE_MODES = 32768     # enough for a noise floor good to 1 %
+_NOISE_MODES = 16384     # enough for a noise floor good to 1 %
 _AXIS_MODES = 2          # lines of the spectrum at either axis where full dead rows and hot columns pile up
 _KEPT_PX = 1 << 20       # of larger frames fewer modes are kept: they have enough of them
 _CUT_BINS = 64           # of a directional spectrum

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import replace
 from itertools import islice
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -205,7 +206,7 @@ class Sharpness:
         return swapped.chi2 < estimate.chi2 + 1.0
 
     def _odd(self, state: ViewState, estimate: BlurEstimate) -> bool:
-        usual = float(np.median(state.gains)) if state.gains else 1.0
+        usual = median(state.gains) if state.gains else 1.0
         ratio = estimate.gain / max(usual, 1e-12)
         return not 1 / _GAIN_LIMIT < ratio < _GAIN_LIMIT or estimate.texture > _FOREIGN_TEXTURE
 

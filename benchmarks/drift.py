@@ -1,0 +1,101 @@
+"""Measure the drift against truth, and against the methods a user would pick, on simulated and on real sequences.
+
+Usage: ``.venv/bin/python -P benchmarks/drift.py [--quick] [--out FILE.json] [--plot FILE.png]``, or a part:
+``--cases base,50 --seeds 301-302 --ours-only``. The default seeds 7001... are held out: tune on 3xx.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))   # -P leaves it out
+
+from drift_figures import (
+    Judged,
+    Row,
+    blur_table,
+    detail_table,
+    failure_lines,
+    judge_rows,
+    reach_rows,
+    worst_lines,
+)
+from drift_sequences import CASES, Sequence
+from sharpness import Watched, markdown, numbers, watch
+
+from streamer.records import FloatArray
+
+SEEDS = (7001, 7002, 7003, 7004, 7005, 7006)
+FEWER = {"long": 2, "large": 1}
+"""Seeds of the cases that take long."""
+
+
+def judge_case(name: str, seed: int, *, frames: int | None = None) -> tuple[list[Judged], Watched]:
+    """Run one sequence through the pipeline and compare the final rows with the truth."""
+    sequence = Sequence(name, seed, frames=frames)
+    watched = watch(sequence.stream())
+    return judge_rows(name, seed, watched.final, sequence.truth()), watched
+
+
+def cost_rows(watched: dict[str, list[Watched]]) -> list[Row]:
+    """Sum up what registration took in one thread."""
+    rows = []
+    for name, title, asked in (("base", "654 x 678", "<= 7 ms, stretch 4 ms"),
+                               ("large", "2048 x 2048", "<= 46 ms, stretch 18 ms")):
+        if name in watched:
+            spent = {stage: np.concatenate([one.elapsed_ms[stage] for one in watched[name]])
+                     for stage in ("register", "track")}
+            rows.append((f"cost at {title}, one thread", asked,
+                         (f"{_ms(spent['register'])} at 95 %; all that is remembered from frame to frame "
+                          f"{_ms(spent['track'])}")))
+    return rows
+
+
+def _ms(spent: FloatArray) -> str:
+    return f"{np.median(spent):.1f} ms median, {np.percentile(spent, 95):.1f} ms"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=lambda text: text.split(","), default=list(CASES),
+                        help=f"of {'; '.join(CASES)}; by default all, separated by commas")
+    parser.add_argument("--seeds", type=numbers, default=list(SEEDS), help="such as 301-304,310")
+    parser.add_argument("--frames", type=int, help="only the first so many of each sequence")
+    parser.add_argument("--ours-only", action="store_true", help="neither peers nor real frames")
+    parser.add_argument("--quick", action="store_true", help="short sequences, to see that it works")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write tables and every judged frame")
+    asked = parser.parse_args()
+    if unknown := set(asked.cases) - set(CASES):
+        parser.error(f"unknown case {', '.join(sorted(unknown))}; known: {', '.join(CASES)}")
+    if asked.quick:
+        asked.seeds, asked.frames = asked.seeds[-1:], asked.frames or 12
+    cv2.setNumThreads(1)
+    judged: list[Judged] = []
+    watched: dict[str, list[Watched]] = {}
+    for name in asked.cases:
+        for seed in asked.seeds[:FEWER.get(name)]:
+            found, seen = judge_case(name, seed, frames=asked.frames)
+            judged += found
+            watched.setdefault(name, []).append(seen)
+            print(f"{name}, seed {seed} done", file=sys.stderr, flush=True)
+    tables = {"Asked and measured": [["what", "asked", "measured"], *map(list, [
+        *reach_rows(judged), *cost_rows(watched)])],
+              "Ours, by case": detail_table(judged), "Ours, by blur": blur_table(judged)}
+    for title, table in tables.items():
+        print(f"\n## {title}\n\n{markdown(table)}", flush=True)
+    lists = {"Failures": failure_lines(judged), "Worst": worst_lines(judged)}
+    for title, lines in lists.items():
+        print(f"\n## {title}\n", *lines, sep="\n")
+    if asked.out:
+        asked.out.write_bytes(msgspec.json.format(msgspec.json.encode(
+            {"tables": tables, "lists": lists, "frames": judged}), indent=0))
+
+
+if __name__ == "__main__":
+    main()

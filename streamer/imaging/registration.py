@@ -24,8 +24,8 @@ from streamer.records import FloatArray
 
 DOUBTED = 0.1
 """What is left of the quality of a match that has a rival or may be no match of the sample."""
-NOISY = 0.002
-"""Variance of the contrast per pixel (125 photons) from which the finest detail is only noise."""
+NOISY = 0.006
+"""Variance of the contrast per pixel (42 photons) from which the finest detail is only noise."""
 STRUCTURED_SIGMAS = 12.0
 """The strongest of 100 tiles of pure noise stays below 8."""
 STILL_WITH_FLATS, STILL_WITHOUT_FLATS = 0.8, 0.9

@@ -24,11 +24,9 @@ LEAST_STRUCTURE = 0.05
 """Share of the power of the noise by which the derivatives of a tile must exceed it to be used."""
 LARGEST_STEP_PX = 3.0
 """A tile that wants to move further than this in one step has lost its structure."""
-
-TOLERATED = 16.0
+GAIN_SLOPE = 0.02
+"""Change of the gain across a tile that is to be expected."""
 BLOCK_TILES = 3
-CHI2_MEDIAN = 1.386
-"""Of two squared standard deviates."""
 
 Doubles = NDArray[np.float64]
 
@@ -103,11 +101,10 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sig
     base = tiles[:, 2].copy()
     tiles[:, 2] -= base.mean(axis=1, keepdims=True)
     energy = np.einsum("tp,tp->t", tiles[:, 2], tiles[:, 2]).astype(np.float64)
-    _free_from_light(tiles)
     noise = _tile_noise(contrast, origin, grid, side)
+    information = _free_from_light(tiles, energy, noise)
     bias = side * side * noise * float(np.square(smooth).sum() * np.square(slope).sum())
     whole = np.ones(len(tiles), np.bool_) if usable is None else _all_usable(usable, origin, grid, side)
-    information = np.matmul(tiles[:, :2], tiles[:, :2].transpose(0, 2, 1)).astype(np.float64)
     inverse = _invert(information, bias, whole)
     # noise has power in two components, of which so many independent samples are in a tile
     chance = bias * math.sqrt(4.0 * 4.0 * math.pi * sigma_px**2 / (side * side))
@@ -118,23 +115,31 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sig
                  float(excess.max()))
 
 
-def _free_from_light(tiles: FloatArray) -> None:
-    """Project gain, offset and slope of the light out of the derivatives, in place."""
+def _free_from_light(tiles: FloatArray, energy: Doubles, noise: Doubles) -> Doubles:
+    """Project what the light may do out of the derivatives, in place; return the information left, (T, 2, 2).
+
+    Gain, offset and its slope are free; a slope of the gain is held near 0 as far as the noise hides it, since
+    it takes much of what coarse structure tells.
+    """
     side = math.isqrt(tiles.shape[2])
     ramp = (np.arange(side, dtype=np.float32) - (side - 1) / 2) / side
     ones = np.ones(side, np.float32)
-    basis = np.stack([np.outer(ones, ones), np.outer(ramp, ones), np.outer(ones, ramp)]).reshape(3, -1)
-    basis /= np.linalg.norm(basis, axis=1, keepdims=True)
-    count = len(tiles)
-    plane = (tiles[:, :3] @ basis.T.copy()).reshape(count, 3, 3)   # of the derivatives and of the structure
-    structure = tiles[:, 2]
-    power = np.einsum("tp,tp->t", structure, structure) - np.einsum("tk,tk->t", plane[:, 2], plane[:, 2])
-    along = np.matmul(tiles[:, :2], structure[:, :, None])[:, :, 0] - np.einsum("tdk,tk->td", plane[:, :2], plane[:, 2])
-    share = along / np.maximum(power, 1e-20)[:, None]
-    slope = plane[:, :2] - share[:, :, None] * plane[:, 2:]
-    for axis in (0, 1):
-        tiles[:, axis] -= share[:, axis, None] * structure
-        tiles[:, axis] -= slope[:, axis] @ basis
+    plane = np.stack([np.outer(ones, ones), np.outer(ramp, ones), np.outer(ones, ramp)]).reshape(3, -1)
+    plane /= np.linalg.norm(plane, axis=1, keepdims=True)
+    light = np.empty((len(tiles), 6, side * side), np.float32)
+    light[:, :3] = plane
+    light[:, 3:] = tiles[:, 2:3] * plane
+    # in units of the structure of each tile, so that one hair of weight suits all of them
+    light[:, 3:] /= np.maximum(np.linalg.norm(light[:, 3], axis=1), 1e-20)[:, None, None]
+    hold = np.full((len(tiles), 6), 1e-6)
+    hold[:, 4:] += np.minimum(24.0 * noise / np.maximum(GAIN_SLOPE**2 * energy, 1e-20), 1e6)[:, None]
+    across = light.transpose(0, 2, 1)
+    normal = np.matmul(light, across).astype(np.float64) + hold[:, :, None] * np.eye(6)
+    along = np.matmul(tiles[:, :2], across).astype(np.float64)
+    share = np.linalg.solve(normal, along.transpose(0, 2, 1))
+    information = np.matmul(tiles[:, :2], tiles[:, :2].transpose(0, 2, 1)).astype(np.float64) - np.matmul(along, share)
+    tiles[:, :2] -= np.matmul(share.astype(np.float32).transpose(0, 2, 1), light)
+    return np.asarray(information)
 
 
 def _all_usable(usable: NDArray[np.bool_], origin: tuple[int, int], grid: tuple[int, int],

@@ -149,6 +149,7 @@ def summary(journal: Journal) -> dict[str, Any]:
         "reference": references,
         "pixel_size_nm": meta.get("pixel_size_nm"),
         "calibration": meta.get("calibration", msgspec.to_builtins(CalibrationState())),
+        "motion": meta.get("motion", []),
         "accounting": meta.get("accounting", msgspec.to_builtins(Accounting())),
         "accounting_by_acquisition": meta.get("accounting_by_acquisition", {}),
         "timing": meta.get("timing", {}),

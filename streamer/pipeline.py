@@ -26,7 +26,17 @@ from streamer.imaging import spectrum
 from streamer.imaging.registration import Registration
 from streamer.imaging.resolution import Resolution, resolution
 from streamer.imaging.spectrum import NoiseShape
-from streamer.records import AnyArray, CalibrationState, FloatArray, Frame, FrameRow, SpectraResult
+from streamer.records import (
+    AnyArray,
+    CalibrationState,
+    FloatArray,
+    Frame,
+    FrameRow,
+    Leaving,
+    SpectraResult,
+    StageMove,
+    ViewMotion,
+)
 from streamer.settings import Settings
 from streamer.tracking import drift
 from streamer.tracking.calibration import Calibration
@@ -34,6 +44,7 @@ from streamer.tracking.deformation import Deformation, FlowTask
 from streamer.tracking.drift import Drift, DriftResult
 from streamer.tracking.drift_track import Spare
 from streamer.tracking.exposure import Exposure
+from streamer.tracking.motion import Motion
 from streamer.tracking.pattern import PatternEstimate
 from streamer.tracking.recognition import Recognition
 from streamer.tracking.sharpness import Sharpness, SharpnessResult
@@ -105,6 +116,9 @@ class Outcome:
     lost: bool = False
     jump_px: float | None = None
     focus_loss_px: float | None = None
+    leaving: Leaving | None = None
+    """When the region of interest will leave the field of view; None where the frame does not tell."""
+    stage: StageMove | None = None
     elapsed_ms: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -170,6 +184,7 @@ class Pipeline:
         self._sharpness = Sharpness(settings.blur)
         self._spectra = Spectra()
         self._drift = Drift(settings.drift)
+        self._motion = Motion(settings)
         self._deformation = Deformation(settings.flow)
         self._formats: dict[str, tuple[tuple[int, ...], np.dtype[Any], str]] = {}
         self._newest: dict[str, _Newest] = {}
@@ -253,7 +268,8 @@ class Pipeline:
                                        usable=not problem, drift_px=self._drift.position(view, registration))
         verdict = "bad" if problem else sharp.verdict
         moved = self._drift.update(view, key, measurement.image, registration, verdict=verdict,
-                                   weight=context.correction.weight)
+                                   weight=context.correction.weight, at_s=frame.exposed_at)
+        leaving, stage = self._follow_motion(frame, moved)
         row = FrameRow(
             index=frame.index, acquisition=frame.acquisition, view=view, kind=frame.kind,
             exposed_at=utc_text(frame.exposed_at), received_at=utc_text(frame.received_at), recollects=frame.recollects,
@@ -278,7 +294,17 @@ class Pipeline:
         clock.lap("track")
         return Outcome(row, revisions=tuple(revisions), image=measurement.image, weight=context.correction.weight,
                        noise=measurement.noise, spectra=spectra, flow=task, lost=moved.lost, jump_px=moved.jump_px,
-                       focus_loss_px=sharp.focus_loss_px, elapsed_ms=elapsed)
+                       focus_loss_px=sharp.focus_loss_px, leaving=leaving, stage=stage, elapsed_ms=elapsed)
+
+    def _follow_motion(self, frame: Frame, moved: DriftResult) -> tuple[Leaving | None, StageMove | None]:
+        """Say when the region of interest will leave the field of view, and what would bring it back."""
+        trend = self._drift.trend(frame.view)
+        if trend is None or moved.jitter_y_px is None or moved.jitter_x_px is None:
+            return None, None
+        rows, columns = frame.pixels.shape
+        found = self._motion.update(frame.view, trend, (moved.jitter_y_px, moved.jitter_x_px), shape=(rows, columns),
+                                    pixel_size_nm=self._pixel_size_nm(frame))
+        return (None, None) if found is None else found
 
     def _best_correction(self, frame: Frame, named: correcting.Correction) -> correcting.Correction:
         """By flats that were named, else recognised, else by the pattern told from the moving sample."""
@@ -320,6 +346,11 @@ class Pipeline:
                                        verdict=row.verdict, weight=context.correction.weight)
         return task if isinstance(task, FlowTask) else None   # the verdict or the drift in the row says why
 
+    @property
+    def motion(self) -> list[ViewMotion]:
+        """How the sample of every view moves."""
+        return self._motion.views()
+
     def configure(self, settings: Settings) -> None:
         """Put new thresholds in force, from the next frame on."""
         self._settings = settings
@@ -327,6 +358,7 @@ class Pipeline:
         self._recognition.configure(settings.calibration)
         self._sharpness.configure(settings.blur)
         self._deformation.settings = settings.flow
+        self._motion.configure(settings)
 
     def set_reference(self, view: str) -> int:
         """Make the newest usable frame of a view the reference of drift and flow; return its index.

@@ -258,6 +258,56 @@ class CalibrationState(msgspec.Struct, frozen=True, kw_only=True):
     """Mean of the newest flat."""
 
 
+class Leaving(msgspec.Struct, frozen=True, kw_only=True):
+    """Forecast of the first frame of a view that shows too little of its region of interest."""
+
+    frames: float | None = None
+    """Median, counted from the newest frame; None beyond the horizon of the forecast."""
+    frames_low: float | None = None
+    """From here to `frames_high` with a probability of 90 %."""
+    frames_high: float | None = None
+    seconds: float | None = None
+    """`frames` as time; None when the frames do not tell when they were taken."""
+    visible_share: float = 1.0
+    """Of the region, in the field of view now."""
+
+
+class StageMove(msgspec.Struct, frozen=True, kw_only=True):
+    """Suggested travel of the stage that brings the sample back to where the reference frame saw it; advice only."""
+
+    y_um: float
+    x_um: float
+
+
+class JitterAxis(msgspec.Struct, frozen=True, kw_only=True):
+    """How the sample scatters about its trend along one axis."""
+
+    sigma_px: float
+    """Standard deviation, outliers left out."""
+    first_px: float
+    """Lower edge of the first bin of the histogram."""
+    bin_px: float
+    counts: list[int]
+    """Frames per bin; those beyond the ends are in the last bins."""
+
+
+class ViewMotion(msgspec.Struct, frozen=True, kw_only=True):
+    """How the sample of one view moves, at its newest registered frame."""
+
+    view: str
+    frames: int
+    """Registered, likewise of the histograms as far as they look back."""
+    trend_y_px: float
+    trend_x_px: float
+    speed_y_px: float
+    """Per frame."""
+    speed_x_px: float
+    jitter_y: JitterAxis
+    jitter_x: JitterAxis
+    leaving: Leaving
+    stage: StageMove | None = None
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The heartbeat: where the streamer stands."""
 
@@ -290,6 +340,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     last_frame_age_s: float | None = None
     pixel_size_nm: float | None = None
     calibration: CalibrationState = CalibrationState()
+    motion: list[ViewMotion] = []
+    """Of every view that has a trend."""
     settings_revision: int = 0
     blur_tolerance_px: float = 0.0
     blur_score_threshold: float = 0.0

@@ -128,6 +128,47 @@ class DriftSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = 0.12
 
 
+class ForecastSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which part of the sample is to stay in the field of view."""
+
+    keep: Annotated[
+        float, _meta("Share of the region that must stay in the field of view.", low=0.01, high=1.0, live=True)
+    ] = 0.5
+    top_px: Annotated[
+        int, _meta("First row of the region, in the reference frame.", unit="px", low=0, high=100_000, live=True)
+    ] = 0
+    left_px: Annotated[
+        int, _meta("First column of the region, in the reference frame.", unit="px", low=0, high=100_000, live=True)
+    ] = 0
+    height_px: Annotated[
+        int, _meta("Rows of the region; 0 for the whole field of view.", unit="px", low=0, high=100_000, live=True)
+    ] = 0
+    width_px: Annotated[
+        int, _meta("Columns of the region; 0 for the whole field of view.", unit="px", low=0, high=100_000, live=True)
+    ] = 0
+
+
+class StageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the stage has to travel for the sample to move in the frame; for the suggested correction alone."""
+
+    yy: Annotated[
+        float, _meta("Travel of the stage along its y per um that the sample goes down in the frame.",
+                     unit="um/um", low=-100.0, high=100.0, live=True)
+    ] = 1.0
+    yx: Annotated[
+        float, _meta("Travel of the stage along its y per um that the sample goes right in the frame.",
+                     unit="um/um", low=-100.0, high=100.0, live=True)
+    ] = 0.0
+    xy: Annotated[
+        float, _meta("Travel of the stage along its x per um that the sample goes down in the frame.",
+                     unit="um/um", low=-100.0, high=100.0, live=True)
+    ] = 0.0
+    xx: Annotated[
+        float, _meta("Travel of the stage along its x per um that the sample goes right in the frame.",
+                     unit="um/um", low=-100.0, high=100.0, live=True)
+    ] = 1.0
+
+
 class FlowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Optical flow against the reference."""
 
@@ -159,6 +200,10 @@ class AlertsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     jump_px: Annotated[
         float, _meta("A step of the drift larger than this raises an alert.", unit="px", low=0.1, high=1e5, live=True)
     ] = 40.0
+    leaving_frames: Annotated[
+        int, _meta("A region that will leave the field of view within so many frames raises an alert; 0 for never.",
+                   unit="frames", low=0, high=100_000, live=True)
+    ] = 20
     disk_free_gb: Annotated[
         float, _meta("Less free disk than this raises an alert.", unit="GB", low=0.0, high=1e6, live=True)
     ] = 1.0
@@ -177,6 +222,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     calibration: CalibrationSettings = CalibrationSettings()
     blur: BlurSettings = BlurSettings()
     drift: DriftSettings = DriftSettings()
+    forecast: ForecastSettings = ForecastSettings()
+    stage: StageSettings = StageSettings()
     flow: FlowSettings = FlowSettings()
     engine: EngineSettings = EngineSettings()
     alerts: AlertsSettings = AlertsSettings()

@@ -150,6 +150,8 @@ class Conveyor:
             self.ledger.count(row)
             self.alert(self.alarms.frame(row, at=frame.received_at, lost=outcome.lost, jump_px=outcome.jump_px,
                                          focus_loss_px=outcome.focus_loss_px))
+            self.alert(self.alarms.leaving(outcome.leaving, outcome.stage, view=row.view, index=row.index,
+                                           at=frame.received_at))
         self._account()
         if outcome.flow is not None:
             self._on_flow(outcome.flow)
@@ -192,7 +194,8 @@ class Conveyor:
 
     def account(self) -> None:
         """Bring the accounting up to date."""
-        self._recorder.facts(calibration=self.pipeline.calibration, accounting=self.ledger.accounting(),
+        self._recorder.facts(calibration=self.pipeline.calibration, motion=self.pipeline.motion,
+                             accounting=self.ledger.accounting(),
                              accounting_by_acquisition=self.ledger.accounting_by_acquisition())
 
 

@@ -267,6 +267,7 @@ class Service:
             flow_done=self._lane.done, flow_skipped=self._lane.skipped,
             last_frame_age_s=None if self._last_frame is None else max(0.0, time.time() - self._last_frame),
             pixel_size_nm=self._pixel_size_nm, calibration=self.conveyor.pipeline.calibration,
+            motion=self.conveyor.pipeline.motion,
             settings_revision=self.conveyor.settings_revision,
             blur_tolerance_px=self.settings.blur.tolerance_px,
             blur_score_threshold=self.settings.blur.score_threshold, disk_free_gb=_disk_free_gb(self.folder),

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from streamer.clock import utc_text
-from streamer.records import Alert, Event, FrameRow, Severity
+from streamer.records import Alert, Event, FrameRow, Leaving, Severity, StageMove
 from streamer.settings import AlertsSettings
 
 _BURST_FRAMES = 5
@@ -18,6 +18,8 @@ _BURST_FRAMES = 5
 _SERIES_ON = 2
 _SERIES_OF = 3
 """A series of blurred frames is on when so many of the last so many are blurred, and off when none of them is."""
+_OVER = 1.5
+"""A view is no longer being left when the forecast is this much longer than the limit."""
 _LONG_PX = 5.0
 """A single frame blurred by more than this is more than a nuisance."""
 
@@ -101,6 +103,30 @@ class Alarms:
             return self.condition("blurred_series", text, at=at, view=row.view)
         return [] if any(judged) else self.condition("blurred_series", None, at=at, view=row.view)
 
+    def leaving(self, forecast: Leaving | None, stage: StageMove | None, *, view: str, index: int, at: float,
+                ) -> list[Alert]:
+        """Follow whether the region of interest is about to leave the field of view, with hysteresis.
+
+        Parameters
+        ----------
+        forecast : Leaving or None
+            Of the newest frame; None when it does not tell, which changes nothing.
+        stage : StageMove or None
+            What would bring the sample back.
+        view, index, at
+            Of the frame; Unix seconds.
+        """
+        if forecast is None:
+            return []
+        limit = self.settings.leaving_frames
+        left = forecast.frames
+        if left is None or left > _OVER * limit or not limit:
+            return self.condition("leaving_view", None, at=at, view=view)
+        if left > limit:
+            return []
+        text = _leaving_text(forecast, stage, index)
+        return self.condition("leaving_view", text, at=at, severity="MINOR", view=view)
+
     def revision(self, before: FrameRow, after: FrameRow, *, at: float) -> list[Alert]:
         """Judge an earlier row that was revised: a frame is reported as soon as it is surely blurred, and once."""
         if _surely_blurred(before) or not _surely_blurred(after):
@@ -165,6 +191,17 @@ class Alarms:
 
 def _blurred_severity(row: FrameRow) -> Severity:
     return "MAJOR" if (row.blur_length_px or 0.0) > _LONG_PX else "MINOR"
+
+
+def _leaving_text(forecast: Leaving, stage: StageMove | None, index: int) -> str:
+    """Say when, how surely, and what would help."""
+    low, high = (None if value is None else round(value) for value in (forecast.frames_low, forecast.frames_high))
+    surely = f" (90 %: {low} to {'far' if high is None else high})"
+    text = (f"the region of interest leaves the field of view in about {forecast.frames or 0.0:.0f} frames{surely}, "
+            f"{100 * forecast.visible_share:.0f} % of it is visible at frame {index}")
+    if stage is not None:
+        text += f"; advice only: moving the stage by y {stage.y_um:+.2f} um, x {stage.x_um:+.2f} um brings it back"
+    return text
 
 
 def _surely_blurred(row: FrameRow) -> bool:

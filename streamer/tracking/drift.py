@@ -29,6 +29,7 @@ from streamer.records import FloatArray
 from streamer.settings import DriftSettings
 from streamer.tracking.drift_track import ROWS, DriftResult, Row, Spare, Target, Track, added, moved
 from streamer.tracking.keyframes import Edge, FrameKey, Key, KeyGraph, backwards, carried
+from streamer.tracking.trend import Trend
 
 __all__ = ["Drift", "DriftResult", "Target", "measure", "trusted"]
 
@@ -100,6 +101,10 @@ class Drift:
         track = self._tracks.get(view)
         return None if track is None else (track.origin_frame[1], track.graph.origin)
 
+    def trend(self, view: str) -> Trend | None:
+        """Return the trend of `view`; None before the first usable frame."""
+        return self._tracks[view].trend if view in self._tracks else None
+
     def position(self, view: str, registration: Registration) -> tuple[float, float] | None:
         """Return the drift that a registration means, in px; None when it is not to be trusted."""
         track = self._tracks.get(view)
@@ -111,7 +116,7 @@ class Drift:
         return _place(used, registration)
 
     def update(self, view: str, key: FrameKey, image: NDArray[Any], registration: Registration, *, verdict: str,
-               weight: FloatArray | None = None) -> DriftResult:
+               weight: FloatArray | None = None, at_s: float | None = None) -> DriftResult:
         """Take the next frame of a view.
 
         Parameters
@@ -126,12 +131,16 @@ class Drift:
             ``sharp``, ``blurred``, ``undecided`` or ``bad``.
         weight : (M, N), optional
             Expected photons per pixel, on any scale.
+        at_s : float, optional
+            When it was exposed, s from any origin.
         """
         if verdict == "bad":
+            if view in self._tracks:
+                self._tracks[view].trend.skip()
             return DriftResult(problems=("not registered: no usable image",), lost=self._lost(view))
         track = self._tracks.get(view)
         if track is None:
-            return self._begin(view, key, image, weight, sharp=verdict != "blurred")
+            return self._begin(view, key, image, weight, sharp=verdict != "blurred", at_s=at_s)
         self._keep_warm(view)
         if registration.reference_id not in track.graph.keys:
             registration = measure(image, track.target, settings=self.settings, weight=weight)
@@ -151,7 +160,7 @@ class Drift:
             problem = f"not registered: a jump of {step:.0f} px matches too weakly"
             return replace(self._missed(track, registration.quality, problem), revisions=revisions)
         track.failures, track.last = 0, drift
-        result = self._result(track, used, drift, step, registration)
+        result = self._result(track, used, drift, step, registration, at_s)
         track.rows.append(Row(key, used.id, used.pose, result))
         candidate = Spare(key, image, weight, drift, registration)
         revisions += self._connect(track) + self._follow(track, candidate, used, registration, verdict)
@@ -218,7 +227,7 @@ class Drift:
             self._tracks[str(view)] = track
 
     def _begin(self, view: str, key: FrameKey, image: NDArray[Any], weight: FloatArray | None, *,
-               sharp: bool) -> DriftResult:
+               sharp: bool, at_s: float | None = None) -> DriftResult:
         """Start a track: drift exactly 0; not with a frame that shows nothing."""
         reference = prepare_reference(image, id=self._take_id(), weight=weight)
         if not reference.structured:
@@ -229,13 +238,13 @@ class Drift:
         self._retarget(track, reference.id)
         self._tracks[view] = track
         self._keep_warm(view)
-        track.trend.update(0.0, 0.0)
+        track.trend.update(0.0, 0.0, at_s=at_s)
         return DriftResult(drift_y_px=0.0, drift_x_px=0.0, drift_sigma_px=0.0, registration_quality=1.0,
                              reference_index=key[1])
 
     def _result(self, track: Track, used: Key, drift: tuple[float, float], step: float | None,
-                registration: Registration) -> DriftResult:
-        trend = track.trend.update(*drift)
+                registration: Registration, at_s: float | None) -> DriftResult:
+        trend = track.trend.update(*drift, at_s=at_s)
         sigma_px = math.hypot(registration.sigma_px or 0.0, used.sigma_px)
         turn = added(registration.rotation_deg, used.rotation_deg)
         return DriftResult(
@@ -247,6 +256,7 @@ class Drift:
 
     def _missed(self, track: Track, quality: float, problem: str) -> DriftResult:
         track.failures += 1
+        track.trend.skip()
         return DriftResult(registration_quality=quality, problems=(problem,), lost=track.failures >= LOST_AFTER)
 
     def _lost(self, view: str) -> bool:

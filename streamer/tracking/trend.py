@@ -10,6 +10,7 @@ pulling the trend, and what lies far off three times in a row is a step of the s
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -85,6 +86,7 @@ class Trend:
         self._skipped = 0
         self._unit_s = np.nan
         self._noise = np.full(2, SMALLEST_JITTER_PX**2)
+        self._far: list[list[tuple[float, float]]] = [[], []]   # value and step of those far off in a row, per axis
         self._restart(np.zeros(2))
 
     @property
@@ -182,13 +184,13 @@ class Trend:
         self._covariance[0] = 1e6
         self._covariance[2] = 1e4
         self._share = np.full(shape, 1.0 / BANK.size)
-        self._far: list[list[tuple[float, float]]] = [[], []]   # value and step of those far off in a row, per axis
+        self._far = [[], []]
 
     def _start_again(self) -> None:
         """Filter all frames anew with a jitter from their second differences, then with that of the innovations."""
         points = list(self._recent)
         self._unit_s = self._interval_s()
-        steps = [1.0, *(self._time_step(*pair) for pair in zip(points, points[1:], strict=False))]
+        steps = [1.0, *(self._time_step(*pair) for pair in itertools.pairwise(points))]
         self._noise = _second_differences(points, steps)
         for _ in range(2):
             self._restart(np.array(points[0][:2]))
@@ -200,7 +202,7 @@ class Trend:
     def _interval_s(self) -> float:
         """Median time from frame to frame, s; NaN when not known."""
         points = list(self._recent)
-        found = [(later.at_s - point.at_s) / later.frames for point, later in zip(points, points[1:], strict=False)]
+        found = [(later.at_s - point.at_s) / later.frames for point, later in itertools.pairwise(points)]
         usable = [interval for interval in found if interval > 0.0]   # not NaN, not back in time
         return float(np.median(usable)) if usable else np.nan
 
@@ -277,7 +279,7 @@ class Trend:
         """Tell which axes are far off, and remember those in a row on the same side."""
         mean = (self._share * innovation).sum(axis=1)
         variance = (self._share * (expected + (innovation - mean[:, None])**2)).sum(axis=1)
-        found = np.abs(mean) > STEP_SIGMAS * np.sqrt(variance)
+        found = np.asarray(np.abs(mean) > STEP_SIGMAS * np.sqrt(variance))
         for axis in range(2):
             if not found[axis]:
                 self._far[axis] = []

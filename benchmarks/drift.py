@@ -16,6 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))   # -P leaves it out
 
+from drift_comparison import comparison_table, plot, time_table
 from drift_figures import (
     Judged,
     Row,
@@ -26,6 +27,8 @@ from drift_figures import (
     reach_rows,
     worst_lines,
 )
+from drift_peers import CHAINED, CHAINED_FRAMES, Tried, try_peers
+from drift_real import real_rows
 from drift_sequences import CASES, Sequence
 from sharpness import Watched, markdown, numbers, watch
 
@@ -34,22 +37,35 @@ from streamer.records import FloatArray
 SEEDS = (7001, 7002, 7003, 7004, 7005, 7006)
 FEWER = {"long": 2, "large": 1}
 """Seeds of the cases that take long."""
+PEER_SEEDS = 2
 
 
-def judge_case(name: str, seed: int, *, frames: int | None = None) -> tuple[list[Judged], Watched]:
+def judge_case(
+    name: str, seed: int, *, frames: int | None = None, keep_images: bool = False
+) -> tuple[list[Judged], Watched]:
     """Run one sequence through the pipeline and compare the final rows with the truth."""
     sequence = Sequence(name, seed, frames=frames)
-    watched = watch(sequence.stream())
+    watched = watch(sequence.stream(), keep_images=keep_images)
     return judge_rows(name, seed, watched.final, sequence.truth()), watched
 
 
-def cost_rows(watched: dict[str, list[Watched]]) -> list[Row]:
+def compare(name: str, seed: int, *, frames: int | None = None) -> list[Tried]:
+    """Give the corrected frames of one sequence to the others."""
+    if CASES[name].views > 1:
+        return []   # nothing in them that the base case does not have
+    if name in CHAINED:
+        frames = min(frames or CHAINED_FRAMES, CHAINED_FRAMES)
+    judged, watched = judge_case(name, seed, frames=frames, keep_images=True)
+    return list(try_peers(judged, watched.images))
+
+
+def cost_rows(elapsed_ms: dict[str, list[dict[str, list[float]]]]) -> list[Row]:
     """Sum up what registration took in one thread."""
     rows = []
     for name, title, asked in (("base", "654 x 678", "<= 7 ms, stretch 4 ms"),
                                ("large", "2048 x 2048", "<= 46 ms, stretch 18 ms")):
-        if name in watched:
-            spent = {stage: np.concatenate([one.elapsed_ms[stage] for one in watched[name]])
+        if name in elapsed_ms:
+            spent = {stage: np.concatenate([one[stage] for one in elapsed_ms[name]])
                      for stage in ("register", "track")}
             rows.append((f"cost at {title}, one thread", asked,
                          (f"{_ms(spent['register'])} at 95 %; all that is remembered from frame to frame "
@@ -68,8 +84,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=numbers, default=list(SEEDS), help="such as 301-304,310")
     parser.add_argument("--frames", type=int, help="only the first so many of each sequence")
     parser.add_argument("--ours-only", action="store_true", help="neither peers nor real frames")
+    parser.add_argument("--real", action="store_true", help="the real frames even so")
     parser.add_argument("--quick", action="store_true", help="short sequences, to see that it works")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write tables and every judged frame")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the errors (needs matplotlib)")
     asked = parser.parse_args()
     if unknown := set(asked.cases) - set(CASES):
         parser.error(f"unknown case {', '.join(sorted(unknown))}; known: {', '.join(CASES)}")
@@ -77,16 +95,24 @@ def main() -> None:
         asked.seeds, asked.frames = asked.seeds[-1:], asked.frames or 12
     cv2.setNumThreads(1)
     judged: list[Judged] = []
-    watched: dict[str, list[Watched]] = {}
+    tried: list[Tried] = []
+    elapsed_ms: dict[str, list[dict[str, list[float]]]] = {}
     for name in asked.cases:
-        for seed in asked.seeds[:FEWER.get(name)]:
-            found, seen = judge_case(name, seed, frames=asked.frames)
+        for place, seed in enumerate(asked.seeds[:FEWER.get(name)]):
+            found, watched = judge_case(name, seed, frames=asked.frames)
             judged += found
-            watched.setdefault(name, []).append(seen)
+            elapsed_ms.setdefault(name, []).append(watched.elapsed_ms)
+            if not asked.ours_only and place < PEER_SEEDS:
+                tried += compare(name, seed, frames=asked.frames)
             print(f"{name}, seed {seed} done", file=sys.stderr, flush=True)
-    tables = {"Asked and measured": [["what", "asked", "measured"], *map(list, [
-        *reach_rows(judged), *cost_rows(watched)])],
+    reach = reach_rows(judged) + cost_rows(elapsed_ms)
+    if asked.real or not asked.ours_only:
+        reach += real_rows(lambda frames: watch(frames).final)
+    tables = {"Asked and measured": [["what", "asked", "measured"], *map(list, reach)],
               "Ours, by case": detail_table(judged), "Ours, by blur": blur_table(judged)}
+    if tried:
+        tables |= {"Median / 95 % px / share of frames wrong by > 1 px or given up": comparison_table(tried),
+                   "Time of a pair": time_table(tried)}
     for title, table in tables.items():
         print(f"\n## {title}\n\n{markdown(table)}", flush=True)
     lists = {"Failures": failure_lines(judged), "Worst": worst_lines(judged)}
@@ -94,7 +120,9 @@ def main() -> None:
         print(f"\n## {title}\n", *lines, sep="\n")
     if asked.out:
         asked.out.write_bytes(msgspec.json.format(msgspec.json.encode(
-            {"tables": tables, "lists": lists, "frames": judged}), indent=0))
+            {"tables": tables, "lists": lists, "frames": judged, "pairs": tried}), indent=0))
+    if asked.plot and tried:
+        plot(tried, asked.plot)
 
 
 if __name__ == "__main__":

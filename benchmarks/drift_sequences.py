@@ -79,9 +79,9 @@ CASES: Mapping[str, Case] = {
     "local": Case(None, 0.35, alters="locally"),
     "long": Case(None, 0.06, frames=1200, end_px=(850.0, -850.0), jitter_px=(1.0, 2.0)),
     "views": Case(0.015, 0.03, views=2),
-    "slow, changed": Case(photons=300.0, end_px=(5.0, -3.3), jitter_px=(0.3, 0.5), pattern=2.0, flats=10),
+    "changed": Case(photons=300.0, end_px=(5.0, -3.3), jitter_px=(0.3, 0.5), pattern=2.0, flats=10),
     "raw": Case(flats=0, changed=0.0, lighting="lamp"),
-    "raw condenser": Case(flats=0, changed=0.0),
+    "condenser": Case(flats=0, changed=0.0),
     "large": Case(frames=10, shape=(2048, 2048)),
 }
 TITLES: Mapping[str, str] = {
@@ -96,9 +96,9 @@ TITLES: Mapping[str, str] = {
     "local": "8 px local deformation over 35 % of the view",
     "long": "1200 frames, 1200 px travelled",
     "views": "two interleaved views",
-    "slow, changed": "6 px drift as above, screen changed since the flats",
+    "changed": "6 px drift as above, screen changed since the flats",
     "raw": "base without flats, even light",
-    "raw condenser": "base without flats, condenser light",
+    "condenser": "base without flats, condenser light",
     "large": "base at 2048 x 2048",
 }
 

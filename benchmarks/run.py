@@ -251,8 +251,18 @@ def sharpness(folder: Path, *, quick: bool) -> list[Row]:
     return [(what, asked, measured) for what, asked, measured in rows]
 
 
+def drift(folder: Path, *, quick: bool) -> list[Row]:
+    """Compare the drift with what was asked for; drift.py itself prints much more."""
+    results = folder / "drift.json"
+    arguments = ["--ours-only", "--real", "--out", str(results), *(["--quick"] if quick else [])]
+    _run(str(Path(__file__).with_name("drift.py")), *arguments)
+    _head, *rows = json.loads(results.read_text())["tables"]["Asked and measured"]
+    return [(what, asked, measured) for what, asked, measured in rows]
+
+
 BENCHMARKS: dict[str, Callable[..., list[Row]]] = {
-    "analyse": analyse, "live": live, "burst": burst, "accuracy": accuracy, "sharpness": sharpness}
+    "analyse": analyse, "live": live, "burst": burst, "accuracy": accuracy, "sharpness": sharpness,
+    "drift": drift}
 
 
 def main() -> None:

@@ -97,19 +97,42 @@ def analyse(
     with open_recording(recording, flat=flat, dark=dark, dataset=dataset) as source, _progress() as bar:
         line = bar.add_task(source.name, total=source.total)
         analyse_items(items_of(source), chosen, out, name=str(recording), pixel_size_nm=source.pixel_size_nm,
+                      recording=_files(recording, flat=flat, dark=dark, dataset=dataset),
                       on_progress=lambda: bar.advance(line))
         _hint(source)
     _report(out)
 
 
 @app.command()
-def export(
+def export(  # noqa: PLR0913, PLR0917  (a line of the help page each)
     session: Annotated[Path, typer.Argument(metavar="SESSION", help="Folder of a session, running or ended.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to; the session by default.")] = None,
+    registered: Annotated[Path | None, typer.Option(
+        metavar="FILE", help="Write the frames with their drift undone, too: .tif, .tiff, .h5 or .hdf5.")] = None,
+    recording: Annotated[Path | None, typer.Option(
+        metavar="PATH", help="Where the frames are; by default what analyse has read.")] = None,
+    view: Annotated[str | None, typer.Option(metavar="V", help="View to register, if there are several.")] = None,
+    acquisition: Annotated[str | None, typer.Option(
+        metavar="A", help="Acquisition in the session, if not named like the recording.")] = None,
+    keep_blurred: Annotated[bool, typer.Option(
+        "--keep-blurred", help="Keep blurred frames; each page tells its verdict.")] = False,
+    flat: Annotated[Path | None, typer.Option(metavar="PATH", help="Flats: a file or a folder.")] = None,
+    dark: Annotated[Path | None, typer.Option(metavar="PATH", help="Darks: a file or a folder.")] = None,
+    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Frames inside an HDF5 file.")] = None,
 ) -> None:
-    """Write the tables, displacement fields and spectra of a session from its journal."""
+    """Write the tables, displacement fields and spectra of a session from its journal.
+
+    With --registered, also a stack of the corrected frames in the coordinates of the reference frame, float32, NaN
+    where a frame shows nothing; bad and unregistered frames are left out, blurred ones unless kept.
+    """
     from streamer.export import export_session  # noqa: PLC0415
 
+    if registered is None:
+        _need_registered(recording=recording, view=view, acquisition=acquisition, flat=flat, dark=dark,
+                         dataset=dataset, keep_blurred=keep_blurred or None)
+    else:
+        _register(session, registered, recording, view=view, acquisition=acquisition, keep_blurred=keep_blurred,
+                  flat=flat, dark=dark, dataset=dataset)
     for path in export_session(session, out, with_spectra=True):
         typer.echo(path)
 
@@ -165,6 +188,41 @@ def _load(path: Path | None, assignments: list[str] | None, extra: dict[str, Any
     from streamer.settings import load, update  # noqa: PLC0415
 
     return update(load(path, assignments or ()), extra)
+
+
+def _files(path: Path, **others: Path | str | None) -> dict[str, str]:
+    """Name the files of a recording so that they are found from anywhere."""
+    named = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in others.items()}
+    return {"path": str(path.absolute())} | {name: value for name, value in named.items() if value}
+
+
+def _need_registered(**given: object) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter("is about the registered stack; say with --registered where that goes",
+                                     param_hint="--" + name.replace("_", "-"))
+
+
+def _register(session: Path, out: Path, recording: Path | None, *, flat: Path | None, dark: Path | None,
+              dataset: str | None, view: str | None, acquisition: str | None, keep_blurred: bool) -> None:
+    """Write the registered stack of a session, or say in one line why not."""
+    from streamer.errors import CommandError  # noqa: PLC0415
+    from streamer.formats import open_recording  # noqa: PLC0415
+    from streamer.service.registered import Origin, origin_of, write_registered  # noqa: PLC0415
+    from streamer.service.stack_files import check_name  # noqa: PLC0415
+
+    try:
+        check_name(out)
+    except CommandError as error:
+        raise typer.BadParameter(str(error), param_hint="--registered") from error
+    origin = origin_of(session) if recording is None else Origin(recording)
+    flat, dark, dataset = flat or origin.flat, dark or origin.dark, dataset or origin.dataset
+    if out.exists() and any(path is not None and path.exists() and out.samefile(path)
+                            for path in (origin.path, flat, dark)):
+        raise typer.BadParameter(f"{out} is what is to be read; give another file", param_hint="--registered")
+    with open_recording(origin.path, flat=flat, dark=dark, dataset=dataset) as source:
+        report = write_registered(source, session, out, view=view, acquisition=acquisition, keep_blurred=keep_blurred)
+    typer.echo(report.text)
 
 
 def _progress() -> Progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -23,7 +23,8 @@ _COMMIT_EVERY_S = 0.25
 
 def analyse(
     items: Iterable[Frame | Refusal | EndOfAcquisition], settings: Settings, folder: Path, *,
-    name: str = "", pixel_size_nm: float | None = None, on_progress: Callable[[], None] | None = None,
+    name: str = "", pixel_size_nm: float | None = None, recording: Mapping[str, str] | None = None,
+    on_progress: Callable[[], None] | None = None,
 ) -> list[Path]:
     """Analyse frames that are already there and leave a session.
 
@@ -39,6 +40,8 @@ def analyse(
         What is analysed, for the summary.
     pixel_size_nm : float, optional
         Size of a pixel on the sample, if the recording tells; a setting goes before it.
+    recording : mapping, optional
+        Which files are read, for those who want the pictures again: ``path``, ``flat``, ``dark``, ``dataset``.
     on_progress : callable, optional
         Called once for every item.
 
@@ -55,7 +58,7 @@ def analyse(
     with Journal(folder, create=True) as journal:
         run = _Run(items, settings, journal, on_progress=on_progress)
         try:
-            run.run(name=name, pixel_size_nm=settings.pixel_size_nm or pixel_size_nm)
+            run.run(name=name, pixel_size_nm=settings.pixel_size_nm or pixel_size_nm, recording=recording)
         finally:   # what was measured before a recording broke off is kept
             run.finish()
             files = export_session(folder)
@@ -78,9 +81,10 @@ class _Run:
         self._conveyor = Conveyor(settings, self._recorder, self._executor, ahead=self._ahead, on_flow=self._flow)
         self._committed = time.monotonic()
 
-    def run(self, *, name: str, pixel_size_nm: float | None) -> None:
+    def run(self, *, name: str, pixel_size_nm: float | None, recording: Mapping[str, str] | None) -> None:
         self._recorder.settings(0, to_toml(self._settings), who="start")
-        self._recorder.facts(session=self._journal.folder.name, input=name, pixel_size_nm=pixel_size_nm)
+        self._recorder.facts(session=self._journal.folder.name, input=name, pixel_size_nm=pixel_size_nm,
+                             recording=None if recording is None else dict(recording))
         self._recorder.commit()
         for item in self._items:
             while self._conveyor.full:

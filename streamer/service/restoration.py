@@ -58,7 +58,7 @@ def restore_frame(
     """
     with Journal(folder) as journal:
         rows = [row for _, row in journal.rows()]
-        settings = _settings(journal)
+        settings = settings_of(journal)
         pixel_size_nm = journal.meta().get("pixel_size_nm")
         shapes = [(int(flow.grid_y_px.max()), int(flow.grid_x_px.max())) for flow, _ in zip(
             journal.flows(), range(1), strict=False) if flow.grid_y_px.size and flow.grid_x_px.size]
@@ -82,7 +82,7 @@ def write_tiff(path: Path, image: FloatArray, recovery: Recovery) -> None:
         raise SessionError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _settings(journal: Journal) -> Settings:
+def settings_of(journal: Journal) -> Settings:
     """Return the settings of a session; what this version does not know any more has its default."""
     tree = tomllib.loads(journal.settings()[1])
     try:
@@ -125,12 +125,12 @@ def _frame(recording: Recording, row: FrameRow, settings: Settings) -> tuple[Fra
             elif item.index == row.index:
                 if isinstance(item, Refusal):
                     raise CommandError(item.reason)
-                _check_time(recording, row, item)
+                check_time(recording, row, item)
                 return item, calibration.correction(item.pixels.shape)
     raise CommandError(f"{recording.path} has no projection {row.index}")
 
 
-def _check_time(recording: Recording, row: FrameRow, frame: Frame) -> None:
+def check_time(recording: Recording, row: FrameRow, frame: Frame) -> None:
     """Refuse a frame that was taken at another time than the row says."""
     if row.exposed_at is None or frame.exposed_at is None:
         return

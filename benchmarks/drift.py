@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,7 @@ from drift_figures import (
     reach_rows,
     worst_lines,
 )
+from drift_forecast import forecast_rows, forecasts
 from drift_peers import CHAINED, CHAINED_FRAMES, Tried, try_peers
 from drift_real import real_rows
 from drift_sequences import CASES, Sequence
@@ -38,6 +40,7 @@ SEEDS = (7001, 7002, 7003, 7004, 7005, 7006)
 FEWER = {"long": 2, "large": 1}
 """Seeds of the cases that take long."""
 PEER_SEEDS = 2
+FORECAST_SEEDS = 20
 
 
 def judge_case(
@@ -57,6 +60,18 @@ def compare(name: str, seed: int, *, frames: int | None = None) -> list[Tried]:
         frames = min(frames or CHAINED_FRAMES, CHAINED_FRAMES)
     judged, watched = judge_case(name, seed, frames=frames, keep_images=True)
     return list(try_peers(judged, watched.images))
+
+
+def run_cases(
+    names: list[str], seeds: list[int], *, frames: int | None, peers: bool
+) -> Iterator[tuple[list[Judged], list[Tried], dict[str, list[float]]]]:
+    """Yield what was found in every sequence, by us and by the others, and what our stages took."""
+    for name in names:
+        for place, seed in enumerate(seeds[:FEWER.get(name)]):
+            judged, watched = judge_case(name, seed, frames=frames)
+            yield (judged, compare(name, seed, frames=frames) if peers and place < PEER_SEEDS else [],
+                   watched.elapsed_ms)
+            print(f"{name}, seed {seed} done", file=sys.stderr, flush=True)
 
 
 def cost_rows(elapsed_ms: dict[str, list[dict[str, list[float]]]]) -> list[Row]:
@@ -83,8 +98,9 @@ def main() -> None:
                         help=f"of {'; '.join(CASES)}; by default all, separated by commas")
     parser.add_argument("--seeds", type=numbers, default=list(SEEDS), help="such as 301-304,310")
     parser.add_argument("--frames", type=int, help="only the first so many of each sequence")
-    parser.add_argument("--ours-only", action="store_true", help="neither peers nor real frames")
+    parser.add_argument("--ours-only", action="store_true", help="neither peers, forecast nor real frames")
     parser.add_argument("--real", action="store_true", help="the real frames even so")
+    parser.add_argument("--forecast", action="store_true", help="the forecast even so")
     parser.add_argument("--quick", action="store_true", help="short sequences, to see that it works")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write tables and every judged frame")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the errors (needs matplotlib)")
@@ -97,15 +113,14 @@ def main() -> None:
     judged: list[Judged] = []
     tried: list[Tried] = []
     elapsed_ms: dict[str, list[dict[str, list[float]]]] = {}
-    for name in asked.cases:
-        for place, seed in enumerate(asked.seeds[:FEWER.get(name)]):
-            found, watched = judge_case(name, seed, frames=asked.frames)
-            judged += found
-            elapsed_ms.setdefault(name, []).append(watched.elapsed_ms)
-            if not asked.ours_only and place < PEER_SEEDS:
-                tried += compare(name, seed, frames=asked.frames)
-            print(f"{name}, seed {seed} done", file=sys.stderr, flush=True)
+    for found, pairs, spent in run_cases(asked.cases, asked.seeds, frames=asked.frames, peers=not asked.ours_only):
+        judged += found
+        tried += pairs
+        elapsed_ms.setdefault(found[0].case, []).append(spent)
     reach = reach_rows(judged) + cost_rows(elapsed_ms)
+    if asked.forecast or not asked.ours_only:
+        first = asked.seeds[0]
+        reach += forecast_rows(forecasts(range(first, first + (2 if asked.quick else FORECAST_SEEDS))))
     if asked.real or not asked.ours_only:
         reach += real_rows(lambda frames: watch(frames).final)
     tables = {"Asked and measured": [["what", "asked", "measured"], *map(list, reach)],

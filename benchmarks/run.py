@@ -254,7 +254,7 @@ def sharpness(folder: Path, *, quick: bool) -> list[Row]:
 def drift(folder: Path, *, quick: bool) -> list[Row]:
     """Compare the drift with what was asked for; drift.py itself prints much more."""
     results = folder / "drift.json"
-    arguments = ["--ours-only", "--real", "--out", str(results), *(["--quick"] if quick else [])]
+    arguments = ["--ours-only", "--forecast", "--real", "--out", str(results), *(["--quick"] if quick else [])]
     _run(str(Path(__file__).with_name("drift.py")), *arguments)
     _head, *rows = json.loads(results.read_text())["tables"]["Asked and measured"]
     return [(what, asked, measured) for what, asked, measured in rows]

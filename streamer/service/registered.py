@@ -17,13 +17,14 @@ from streamer.service.restoration import check_time, settings_of
 from streamer.service.stack_files import check_name, open_stack
 from streamer.settings import Settings
 from streamer.tracking.calibration import Calibration
-from streamer.tracking.keyframes import LEAST_ROTATION_DEG
 
 PAGE_FIELDS = ("index", "acquisition", "view", "verdict", "drift_y_px", "drift_x_px", "drift_sigma_px", "rotation_deg",
                "exposed_at")
 """Columns of the row that are kept with a page."""
-MEANING = ("page(y, x) = frame(y + drift_y_px, x + drift_x_px), turned back about the centre of the frame besides where "
-           f"rotation_deg is {LEAST_ROTATION_DEG:g} or more; NaN where the frame shows nothing")
+LEAST_TURN_DEG = 0.02
+"""A smaller rotation cannot be told from none."""
+MEANING = ("page(y, x) = frame(y + drift_y_px, x + drift_x_px), turned back about its centre besides where "
+           f"rotation_deg is {LEAST_TURN_DEG:g} or more; NaN where the frame shows nothing")
 
 
 class Origin(NamedTuple):
@@ -128,7 +129,7 @@ def write_registered(recording: Recording, folder: Path, out: Path, *, view: str
                 raise CommandError(f"frame {row.index} of {recording.path} has shape {image.shape}, those before "
                                    f"{shape}; give the recording that the session was made of")
             drift_px = row.drift_y_px or 0.0, row.drift_x_px or 0.0
-            turn_deg = row.rotation_deg if abs(row.rotation_deg or 0.0) >= LEAST_ROTATION_DEG else None
+            turn_deg = row.rotation_deg if abs(row.rotation_deg or 0.0) >= LEAST_TURN_DEG else None
             stack.write(moved_back(image, drift_px=drift_px, rotation_deg=turn_deg),
                         {name: getattr(row, name) for name in PAGE_FIELDS})
             written += 1

@@ -9,7 +9,6 @@ time, so equal trends give equal forecasts.
 from __future__ import annotations
 
 import functools
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,10 @@ from streamer.tracking.trend import TrendState
 
 WAYS = 64
 HORIZON_FRAMES = 10_000.0
-STEPS = 64
+STEPS = 80
+ROUGH_STEPS = 256
+CLOSE = (0.6, 1.6)
+"""The forecast looks closely at this range about when the mean way leaves, as shares of that time."""
 SEEN_FACTOR = 20.0
 """Nothing is said of a time that is this much longer than the one that was seen."""
 NOTHING_PX = 1e-6
@@ -104,7 +106,7 @@ def leaving(state: TrendState, region: Region, shape: tuple[int, int], *, frames
         20 times the frames seen, and 10 000 at most.
     """
     horizon = min(HORIZON_FRAMES, SEEN_FACTOR * frames_seen)
-    frames = np.geomspace(1.0, horizon, STEPS)
+    frames = _grid(state, region, shape, horizon)
     ways = _ways(state, frames)
     room = margins(ways, region, shape)
     sigma = np.sqrt(state.noise)[:, None, None]
@@ -142,6 +144,19 @@ def stage_move(trend_px: tuple[float, float], settings: StageSettings, pixel_siz
     down_um, right_um = (-value * pixel_size_nm * 1e-3 for value in trend_px)
     return StageMove(y_um=settings.yy * down_um + settings.yx * right_um,
                      x_um=settings.xy * down_um + settings.xx * right_um)
+
+
+def _grid(state: TrendState, region: Region, shape: tuple[int, int], horizon: float) -> Doubles:
+    """Return the frames to look at, (STEPS,): over all times, and closely about when the mean way leaves."""
+    rough = np.geomspace(1.0, horizon, ROUGH_STEPS)
+    level, slope = ((state.share * value).sum(axis=1)[:, None] for value in (state.level, state.slope))
+    out = (margins(level + slope * rough / state.frames_per_unit, region, shape) < 0.0).any(axis=0)
+    if not out.any():
+        return np.geomspace(1.0, horizon, STEPS)
+    middle = float(rough[int(np.argmax(out))])
+    half = STEPS // 2
+    close = np.linspace(*(factor * middle for factor in CLOSE), STEPS - half)
+    return np.unique(np.clip(np.concatenate([np.geomspace(1.0, max(horizon, 2.0), half), close]), 1.0, None))
 
 
 def _ways(state: TrendState, frames: Doubles) -> Doubles:
@@ -185,5 +200,5 @@ def _when(gone: Doubles, frames: Doubles, share: float) -> float | None:
     if after == 0:
         return 1.0
     part = (share - gone[after - 1]) / (gone[after] - gone[after - 1])
-    passed = math.exp((1.0 - part) * math.log(frames[after - 1]) + part * math.log(frames[after]))
+    passed = float((1.0 - part) * frames[after - 1] + part * frames[after])
     return passed + 0.5   # the next whole frame is half a frame on, on average

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.records import Alert, FrameRow
+from streamer.records import Alert, FrameRow, Leaving, StageMove
 from streamer.settings import AlertsSettings
 from streamer.tracking.alarms import Alarms
 
@@ -77,3 +77,30 @@ def test_slow_defocus_lasts_until_it_is_over(stream):
     assert "3.6 px" in alert.text
     stream.add("sharp")
     assert stream.of("slow_defocus")[0].state == "closed"
+
+
+def test_leaving_the_view_is_told_once_and_closes_when_it_is_over(stream):
+    def frame(frames: float | None, stage: StageMove | None = None) -> None:
+        forecast = Leaving(frames=frames, frames_low=frames and 0.5 * frames, frames_high=None, visible_share=0.61)
+        found = stream.alarms.leaving(forecast, stage, view="main", index=7, at=1.0)
+        stream.alerts |= {alert.id: alert for alert in found}
+
+    frame(None)
+    frame(21.0)
+    assert not stream.of("leaving_view")
+    frame(12.4, StageMove(y_um=1.25, x_um=-0.5))
+    frame(11.0)
+    alert, = stream.of("leaving_view")
+    assert (alert.severity, alert.state, alert.count) == ("MINOR", "new", 1)
+    assert "about 12 frames (90 %: 6 to far), 61 % of it" in alert.text
+    assert "advice only: moving the stage by y +1.25 um, x -0.50 um" in alert.text
+    assert not stream.alarms.leaving(None, None, view="main", index=8, at=1.0)
+    frame(25.0)
+    assert stream.of("leaving_view")[0].state == "new"
+    frame(31.0)
+    assert stream.of("leaving_view")[0].state == "closed"
+
+
+def test_leaving_the_view_can_be_switched_off():
+    alarms = Alarms(AlertsSettings(leaving_frames=0))
+    assert not alarms.leaving(Leaving(frames=1.0), None, view="main", index=1, at=1.0)

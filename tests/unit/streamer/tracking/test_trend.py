@@ -63,6 +63,65 @@ def test_the_jitter_is_measured():
     assert trend.jitter_px == pytest.approx((2.0, 5.0), rel=0.4)
 
 
+def wandering(frames, seed, *, jitter, wild=0.04):
+    """A steady systematic path (n, 2) and the same with jitter and single wild frames."""
+    rng = np.random.default_rng(seed)
+    systematic = np.arange(frames)[:, None] * rng.uniform(-2, 2, 2)
+    path = systematic + rng.normal(0, 1, (frames, 2)) * jitter
+    path[rng.random(frames) < wild] += rng.normal(0, 40, 2)
+    return systematic, path
+
+
+@pytest.mark.parametrize("jitter", [(0.5, 2.0), (2.0, 5.0), (5.0, 12.0)])
+def test_the_jitter_is_known_to_ten_percent_in_spite_of_wild_frames(jitter):
+    errors = [np.array(follow(wandering(300, seed, jitter=jitter)[1])[1].jitter_px) / jitter - 1.0
+              for seed in range(700, 708)]
+    assert np.quantile(np.abs(errors), 0.8) < 0.10
+    assert abs(np.mean(errors)) < 0.05
+
+
+def test_the_trend_turns_with_the_sample_within_a_dozen_frames():
+    for seed in range(720, 726):
+        rng = np.random.default_rng(seed)
+        systematic = np.concatenate([np.arange(150) * 1.0, 150.0 - 1.5 * np.arange(60)])
+        path = np.stack([systematic, np.zeros(210)], axis=1) + rng.normal(0, 1.0, (210, 2))
+        found, _ = follow(path)
+        assert np.abs(found[165:, 0] - systematic[165:]).max() < 3.0
+        assert np.abs(found[60:150, 0] - systematic[60:150]).max() < 1.6
+
+
+def test_missing_frames_pass_time():
+    path = np.arange(120)[:, None] * np.array([2.0, -1.0]) + np.random.default_rng(730).normal(0, 0.5, (120, 2))
+    trend = Trend()
+    for index, point in enumerate(path):
+        if index % 7 in {2, 3, 5} and index > 4:
+            trend.skip()
+            continue
+        level = trend.update(*point)
+        if index > 20:
+            assert level == pytest.approx(2.0 * index * np.array([1.0, -0.5]), abs=1.5)
+    assert trend.jitter_px == pytest.approx((0.5, 0.5), rel=0.25)
+
+
+def test_irregular_times_are_followed_by_the_clock():
+    rng = np.random.default_rng(740)
+    times = 1e9 + np.cumsum(rng.uniform(20.0, 200.0, 200))
+    systematic = (times - times[0])[:, None] * np.array([0.02, -0.01])
+    path = systematic + rng.normal(0, 0.5, (200, 2))
+    trend = Trend()
+    found = [trend.update(*point, at_s=at) or (np.nan, np.nan) for point, at in zip(path, times, strict=True)]
+    assert np.sqrt(np.square(np.array(found)[20:] - systematic[20:]).mean()) < 0.25
+    assert trend.state.interval_s == pytest.approx(110.0, rel=0.4)
+
+
+@pytest.mark.parametrize("times", [[5.0] * 30, [50.0 - index for index in range(30)], [None, 3.0] * 15])
+def test_times_that_stand_still_go_back_or_are_missing_do_no_harm(times):
+    trend = Trend()
+    for index, at in enumerate(times):
+        level = trend.update(0.5 * index, 0.0, at_s=at)
+    assert level == pytest.approx((14.5, 0.0), abs=0.1)
+
+
 def test_the_axes_do_not_know_each_other():
     _, path = slow(80, 314, jitter=(2.0, 5.0))
     other = path.copy()

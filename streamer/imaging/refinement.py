@@ -1,4 +1,4 @@
-"""From a coarse shift to a fraction of a pixel, and to the rotation."""
+"""From a coarse shift to a fraction of a pixel, and to rotation and magnification."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from streamer.imaging.rigid_fit import Fit, fit_motion
 from streamer.records import BoolArray, FloatArray
 
 LARGEST_ROUNDS = 5
+CLEAR_SIGMAS = 5.0
 CLOSE_PX, CLOSE_RAD = 0.05, 1e-4
 """The refinement ends when a step is smaller than this; its error is then far smaller."""
-RIGID_SHARE, LEAST_SCATTER_PX = 0.5, 0.03
-"""A rotation must explain this much of the scatter of the tiles, which must be worth it; else it is deformation."""
+RIGID_SHARE = 0.5
+"""Rotation and magnification must explain this much of what the tiles move together; else it is deformation."""
 TURN_SIGMA_RAD = 3.5e-4
-"""A rotation with a larger error (0.02 degrees) is not reported."""
+"""A rotation with a larger error (0.02 degrees) is not reported, nor such a magnification."""
 EDGE_PX = 8
 """Margin of the frame that a turned tile must not reach into."""
 PATTERN_PULL, PATTERN_RANGE_PX, LARGEST_PULL_PX = 5.0, 12.0, 0.5
@@ -35,7 +36,15 @@ class Motion(NamedTuple):
     dx: float
     sigma_px: float
     rotation_deg: float | None
+    stretch: float | None
+    """Relative change of all distances."""
+    turned: bool
+    """Rotation or stretch are beyond doubt and taken out of the shift."""
+    turn_sigma_rad: float
+    """Standard error of rotation and stretch, 0 unless `turned`."""
     inliers: float
+    deformation_px: float
+    """Root mean square of the smooth deformation of what is seen, about the shift."""
 
 
 def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float, float]) -> Motion | None:
@@ -51,13 +60,17 @@ def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float,
     settled = _settle(full_level, frame, shift)
     if settled is None:
         return None
-    fit, turn_rad = _with_rotation(full_level, frame, *settled)
+    fit, turned = _with_rotation(full_level, frame, *settled)
     sigma = math.hypot(math.sqrt(max(float(np.trace(fit.covariance)) / 2.0, 0.0)), ERROR_FLOOR_PX)
     if not frame.weighted:   # what does not move pulls all tiles the same way, which their scatter does not show
         away = float(fit.shift @ fit.shift)
         sigma = math.hypot(sigma, min(PATTERN_PULL * sigma, LARGEST_PULL_PX) * math.exp(-away / PATTERN_RANGE_PX**2))
     dy, dx = (float(value) * working for value in fit.shift)
-    return Motion(dy, dx, sigma * working, None if turn_rad is None else math.degrees(turn_rad), fit.inliers)
+    rotation = math.degrees(fit.turn_rad) if fit.turn_sigma_rad < TURN_SIGMA_RAD else None
+    stretch = fit.stretch if fit.stretch_sigma < TURN_SIGMA_RAD else None
+    turn_sigma_rad = max(fit.turn_sigma_rad, fit.stretch_sigma) if turned else 0.0
+    return Motion(dy, dx, sigma * working, rotation, stretch, turned, turn_sigma_rad, fit.inliers,
+                  fit.deformation_px * working)
 
 
 def _settle(level: tiles.Level, frame: Prepared, shift: NDArray[np.float64]) -> tuple[tiles.Tiles, Fit] | None:
@@ -74,36 +87,41 @@ def _settle(level: tiles.Level, frame: Prepared, shift: NDArray[np.float64]) -> 
     return settled
 
 
-def _with_rotation(level: tiles.Level, frame: Prepared, found: tiles.Tiles, fit: Fit) -> tuple[Fit, float | None]:
-    """Return the fit with the rotation taken out, if there is one, and the rotation, if it can be told."""
+def _with_rotation(level: tiles.Level, frame: Prepared, found: tiles.Tiles, fit: Fit) -> tuple[Fit, bool]:
+    """Return the fit with rotation and magnification as far as they can be told, and whether they are taken out."""
     turned = fit_motion(found, turning=True)
     if turned is None:
-        return fit, None
-    rigid = turned.scatter_px < RIGID_SHARE * fit.scatter_px and fit.scatter_px > LEAST_SCATTER_PX
-    if not (rigid and abs(turned.turn_rad) > 5.0 * turned.turn_sigma_rad):
-        return fit, turned.turn_rad if turned.turn_sigma_rad < TURN_SIGMA_RAD else None
-    shift, turn_rad, last = fit.shift, turned.turn_rad, turned
+        return fit, False
+    clear = (abs(turned.turn_rad) > CLEAR_SIGMAS * turned.turn_sigma_rad
+             or abs(turned.stretch) > CLEAR_SIGMAS * turned.stretch_sigma)
+    rigid = turned.deformation_px < RIGID_SHARE * fit.deformation_px
+    told = fit._replace(turn_rad=turned.turn_rad, turn_sigma_rad=turned.turn_sigma_rad, stretch=turned.stretch,
+                        stretch_sigma=turned.stretch_sigma)
+    if not (rigid and clear):
+        return told, False
+    shift, turn_rad, stretch, last = fit.shift, turned.turn_rad, turned.stretch, turned
     for _ in range(LARGEST_ROUNDS):
-        warped, usable = _turned_back(frame, shift, turn_rad)
+        warped, usable = _turned_back(frame, shift, turn_rad, stretch)
         again = tiles.match_tiles(level, warped, (0.0, 0.0), usable)
         rest = None if again is None else fit_motion(again, turning=True)
         if rest is None:
-            return fit, None
-        cosine, sine = math.cos(turn_rad), math.sin(turn_rad)
+            return told, False
+        cosine, sine = (1.0 + stretch) * math.cos(turn_rad), (1.0 + stretch) * math.sin(turn_rad)
         shift = shift + np.array([[cosine, sine], [-sine, cosine]]) @ rest.shift
         turn_rad += rest.turn_rad
+        stretch += (1.0 + stretch) * rest.stretch
         last = rest
-        if float(np.abs(rest.shift).max()) < CLOSE_PX and abs(rest.turn_rad) < CLOSE_RAD:
+        if float(np.abs(rest.shift).max()) < CLOSE_PX and math.hypot(rest.turn_rad, rest.stretch) < CLOSE_RAD:
             break
-    return last._replace(shift=shift), turn_rad
+    return last._replace(shift=shift, turn_rad=turn_rad, stretch=stretch), True
 
 
-def _turned_back(frame: Prepared, shift: NDArray[np.float64], turn_rad: float,
+def _turned_back(frame: Prepared, shift: NDArray[np.float64], turn_rad: float, stretch: float,
                  ) -> tuple[FloatArray, BoolArray]:
     """Return the frame moved and turned back onto its reference, and which pixels of that are real."""
     rows, columns = frame.contrast.shape
     centre_y, centre_x = (rows - 1) / 2, (columns - 1) / 2
-    cosine, sine = math.cos(turn_rad), math.sin(turn_rad)
+    cosine, sine = (1.0 + stretch) * math.cos(turn_rad), (1.0 + stretch) * math.sin(turn_rad)
     matrix = np.array([[cosine, -sine, centre_x + shift[1] - cosine * centre_x + sine * centre_y],
                        [sine, cosine, centre_y + shift[0] - sine * centre_x - cosine * centre_y]])
     real = np.zeros((rows, columns), np.uint8)

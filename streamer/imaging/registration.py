@@ -69,6 +69,14 @@ class Registration:
     """Share of the frame that shows the same part of the sample."""
     rotation_deg: float | None = None
     """From +x towards +y, about the centre of the reference; None when it was not measured."""
+    magnification: float | None = None
+    """Change of all distances relative to the reference, 0.005 = half a percent larger; None = not measured."""
+    turned: bool = False
+    """Rotation or magnification are beyond doubt and taken out of the shift, which is that of the centre."""
+    turn_sigma_rad: float = 0.0
+    """Standard error of both: times the distance from the centre, the error of what is there."""
+    deformation_px: float = 0.0
+    """Root mean square of the smooth deformation of what is seen of the reference, about the shift."""
     ambiguous: bool = False
     """Another shift explains the frame as well."""
     problem: str = ""
@@ -184,8 +192,10 @@ def _measure(reference: Reference, frame: Prepared, ranked: list[acquisition.Can
         problem = "only the fixed pattern of the detector or the illumination seems to match"
     if problem:
         quality *= DOUBTED
-    return Registration(motion.dy, motion.dx, motion.sigma_px, quality, best.overlap, motion.rotation_deg,
-                        rival is not None, problem, motion.inliers, reference.id)
+    return Registration(
+        motion.dy, motion.dx, motion.sigma_px, quality, best.overlap, motion.rotation_deg, motion.stretch,
+        motion.turned, motion.turn_sigma_rad, motion.deformation_px, rival is not None, problem, motion.inliers,
+        reference.id)
 
 
 def _past_the_pattern(reference: Reference, frame: Prepared,

@@ -23,7 +23,10 @@ TOLERATED = 16.0
 CHI2_MEDIAN = 1.386
 """Median of the sum of two squared standard deviates."""
 ARM_PX = 100.0
-"""The rotation is fitted as the motion at this distance from the centre."""
+"""Rotation and magnification are fitted as the motion at this distance from the centre."""
+SHARED_PX, SHARED_BY = 0.1, 0.35
+"""Tiles share a motion to about this, beyond their errors, and such a share of them must."""
+LEAST_TILES_OF_FIELD = 12
 
 Doubles = NDArray[np.float64]
 
@@ -38,24 +41,29 @@ class Fit(NamedTuple):
     turn_rad: float
     """Rotation from +x towards +y; 0 when it was not fitted."""
     turn_sigma_rad: float
+    stretch: float
+    """Relative change of all distances; 0 when it was not fitted."""
+    stretch_sigma: float
     inliers: float
     """Share of the structure that moved together, to about a pixel."""
     scatter_px: float
     """Standard deviation between the tiles beyond what each of them predicts: deformation, pattern."""
+    deformation_px: float
+    """Root mean square of what the tiles moved together with their neighbours, not with the fit."""
 
 
 def fit_motion(tiles: Tiles, *, turning: bool = False) -> Fit | None:
-    """Fit a shift, or a shift and a rotation, to the tiles; None when too few of them carry information."""
+    """Fit a shift to the tiles, with rotation and magnification if `turning`; None when too few can tell."""
     variance = 0.5 * (tiles.covariance[:, 0, 0] + tiles.covariance[:, 1, 1])
     informed = ~tiles.lost & (variance < LARGEST_STEP_PX**2)
     count = int(informed.sum())
-    if count < (6 if turning else 2):
+    if count < (8 if turning else 2):
         return None
     shift, own, variance = tiles.shift[informed], tiles.covariance[informed], variance[informed]
     design = _design(tiles.place, turning=turning)
     known = design[informed]
     motion = np.zeros(design.shape[2])
-    motion[:2] = [_weighted_median(shift[:, axis], 1.0 / own[:, axis, axis]) for axis in (0, 1)]
+    motion[:2] = _start(shift, own, variance)
     strong = variance <= np.median(variance)
     weight, scatter = own, 0.0
     for turn in range(ROUNDS):
@@ -67,20 +75,58 @@ def fit_motion(tiles: Tiles, *, turning: bool = False) -> Fit | None:
         factor = 1.0 / np.square(1.0 + distance / TOLERATED)
         pull = np.matmul(weight, known) * factor[:, None, None]
         motion = np.linalg.solve(np.einsum("tik,til->kl", pull, known), np.einsum("tik,ti->k", pull, shift))
-    covariance = _covariance(shift - known @ motion, known, pull, distance, tiles.block[informed])
+    deviation = shift - known @ motion
+    covariance = _covariance(deviation, known, pull, distance, tiles.block[informed])
     away = np.hypot(*(tiles.shift - design @ motion).T)
-    turn_rad = float(motion[2]) / ARM_PX if turning else 0.0
-    turn_sigma_rad = math.sqrt(max(float(covariance[2, 2]), 0.0)) / ARM_PX if turning else math.inf
-    return Fit(motion[:2], covariance[:2, :2], turn_rad, turn_sigma_rad, _inliers(tiles, away), math.sqrt(scatter))
+    turn_rad = stretch = 0.0
+    turn_sigma_rad = stretch_sigma = math.inf
+    if turning:
+        turn_rad, stretch = (float(value) / ARM_PX for value in motion[2:])
+        turn_sigma_rad, stretch_sigma = (math.sqrt(max(float(covariance[place, place]), 0.0)) / ARM_PX
+                                         for place in (2, 3))
+    return Fit(motion[:2], covariance[:2, :2], turn_rad, turn_sigma_rad, stretch, stretch_sigma,
+               _inliers(tiles, away), math.sqrt(scatter), _deformation(deviation, weight, tiles.place[informed]))
+
+
+def _start(shift: Doubles, own: Doubles, variance: Doubles) -> Doubles:
+    """Return the motion that many tiles share to within their errors, else the median of all.
+
+    Where a part of the sample moves by itself the median lies in between; where all of it deforms smoothly there is
+    no part to prefer.
+    """
+    distance = np.square(shift[:, None] - shift[None]).sum(axis=2)
+    say = 1.0 / (variance + SHARED_PX**2)
+    near = 1.0 / (1.0 + np.square(distance / (4.0 * (variance + SHARED_PX**2))))
+    support = near @ say
+    best = int(np.argmax(support))
+    if support[best] > SHARED_BY * say.sum():
+        weight = near[best] * say
+        return np.asarray(weight @ shift / weight.sum())
+    return np.array([_weighted_median(shift[:, axis], 1.0 / own[:, axis, axis]) for axis in (0, 1)])
 
 
 def _design(place: Doubles, *, turning: bool) -> Doubles:
     """Motion of each tile, (n, 2, k), per unit of each parameter."""
-    design = np.zeros((len(place), 2, 3 if turning else 2))
+    design = np.zeros((len(place), 2, 4 if turning else 2))
     design[:, 0, 0] = design[:, 1, 1] = 1.0
     if turning:
         design[:, 0, 2], design[:, 1, 2] = place[:, 1] / ARM_PX, -place[:, 0] / ARM_PX
+        design[:, :, 3] = place / ARM_PX
     return design
+
+
+def _deformation(deviation: Doubles, weight: Doubles, place: Doubles) -> float:
+    """Root mean square of the quadratic field in the deviations, beyond twice what chance puts into it."""
+    if len(deviation) < LEAST_TILES_OF_FIELD:
+        return 0.0
+    y, x = (place / np.abs(place).max()).T
+    basis = np.stack([np.ones_like(y), y, x, y * y, x * y, x * x], axis=1)
+    trust = weight[:, 0, 0] + weight[:, 1, 1]
+    weighted = basis * trust[:, None]
+    field = basis @ np.linalg.lstsq(weighted.T @ basis, weighted.T @ deviation, rcond=1e-9)[0]
+    rest = float(trust @ np.square(deviation - field).sum(axis=1)) / (len(deviation) - basis.shape[1])
+    power = float(trust @ np.square(field).sum(axis=1)) - 2.0 * basis.shape[1] * rest
+    return math.sqrt(max(power / float(trust.sum()), 0.0))
 
 
 def _spread(deviation: Doubles, variance: Doubles, strong: NDArray[np.bool_]) -> tuple[float, float]:

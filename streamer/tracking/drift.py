@@ -35,6 +35,11 @@ __all__ = ["Drift", "DriftResult", "Target", "measure", "trusted"]
 
 LEAST_INLIERS = 0.2
 LARGEST_SIGMA_PX = 1.0
+DEFORMED_SHARE = 0.35
+"""Of the deformation of what is seen: the error of the drift, which the part that is not seen would change."""
+LEAST_DEFORMED_PX = 0.2
+LEAST_MAGNIFICATION = 0.001
+"""A change by less is not worth a word."""
 JUMP_QUALITY = 2.0
 """A jump by more than a key step must match this much better than the quality gate asks for."""
 INLIERS_KEPT, QUALITY_KEPT, NEAR_GATE = 0.8, 0.7, 1.5
@@ -245,14 +250,16 @@ class Drift:
     def _result(self, track: Track, used: Key, drift: tuple[float, float], step: float | None,
                 registration: Registration, at_s: float | None) -> DriftResult:
         trend = track.trend.update(*drift, at_s=at_s)
-        sigma_px = math.hypot(registration.sigma_px or 0.0, used.sigma_px)
+        deformed_px = used.deformation_px + _deformed(registration)
+        sigma_px = math.hypot(_sigma(used.pose, registration), used.sigma_px, deformed_px)
         turn = added(registration.rotation_deg, used.rotation_deg)
         return DriftResult(
             drift_y_px=drift[0], drift_x_px=drift[1], drift_sigma_px=sigma_px, rotation_deg=turn,
             trend_y_px=None if trend is None else trend[0], trend_x_px=None if trend is None else trend[1],
             jitter_y_px=None if trend is None else drift[0] - trend[0],
             jitter_x_px=None if trend is None else drift[1] - trend[1],
-            registration_quality=registration.quality, reference_index=used.frame[1], jump_px=step)
+            registration_quality=registration.quality, reference_index=used.frame[1], jump_px=step,
+            problems=_remarks(used.magnification + _turn(registration)[1], deformed_px))
 
     def _missed(self, track: Track, quality: float, problem: str) -> DriftResult:
         track.failures += 1
@@ -313,15 +320,20 @@ class Drift:
         found, graph = chosen.registration, track.graph
         edges: list[Edge] = []
         rotation_deg: float | None = 0.0
+        magnification = deformation_px = 0.0
         if found is not None and found.reference_id in graph.keys and found.sigma_px is not None:
             base = graph.keys[found.reference_id]
             rotation_deg = added(base.rotation_deg, found.rotation_deg)
-            shift = carried(base.pose, (found.dy, found.dx), found.rotation_deg)
-            edges.append(Edge(base.id, reference.id, shift, found.sigma_px))
+            turn = _turn(found)
+            magnification = base.magnification + turn[1]
+            deformation_px = base.deformation_px + _deformed(found)
+            shift = carried(base.pose, (found.dy, found.dx), *turn)
+            edges.append(Edge(base.id, reference.id, shift, math.hypot(_sigma(base.pose, found), _deformed(found))))
         reach = EDGE_REACH * min(chosen.image.shape)
         others = [older.id for older in graph.spread(chosen.drift, reach_px=reach, count=EDGES)
                   if found is None or older.id != found.reference_id]
-        graph.add(Key(reference.id, chosen.frame, chosen.drift, 0.0, reference, rotation_deg=rotation_deg), edges)
+        graph.add(Key(reference.id, chosen.frame, chosen.drift, 0.0, reference, True, rotation_deg, magnification,
+                      deformation_px), edges)
         self._retarget(track, reference.id)
         track.waiting = others
         revisions = self._revise(track)
@@ -338,9 +350,10 @@ class Drift:
         back = register_prepared((active,), older.reference.frame, min_overlap=self.settings.overlap)
         if not trusted(back, self.settings) or back.sigma_px is None:
             return ()
-        turn = None if back.rotation_deg is None else -back.rotation_deg
-        shift = carried(older.pose, backwards((back.dy, back.dx), back.rotation_deg), turn)
-        track.graph.connect(Edge(older.id, active.id, shift, back.sigma_px))
+        rotation_deg, magnification = _turn(back)
+        way = backwards((back.dy, back.dx), rotation_deg, magnification)
+        shift = carried(older.pose, way, -rotation_deg, 1.0 / (1.0 + magnification) - 1.0)
+        track.graph.connect(Edge(older.id, active.id, shift, math.hypot(_sigma(older.pose, back), _deformed(back))))
         return self._revise(track)
 
     def _revise(self, track: Track) -> tuple[tuple[FrameKey, DriftResult], ...]:
@@ -406,5 +419,32 @@ class Drift:
 
 def _place(used: Key, registration: Registration) -> tuple[float, float]:
     """Return where a frame is that was measured against a key."""
-    way = carried(used.pose, (registration.dy, registration.dx), registration.rotation_deg)
+    way = carried(used.pose, (registration.dy, registration.dx), *_turn(registration))
     return used.pose[0] + way[0], used.pose[1] + way[1]
+
+
+def _turn(registration: Registration) -> tuple[float, float]:
+    """Return rotation (degrees) and magnification as far as they are beyond doubt: far from the centre they weigh."""
+    return ((registration.rotation_deg or 0.0, registration.magnification or 0.0) if registration.turned
+            else (0.0, 0.0))
+
+
+def _sigma(pose: tuple[float, float], registration: Registration) -> float:
+    """Return the error of a measurement as seen from the origin, in px."""
+    return math.hypot(registration.sigma_px or 0.0, registration.turn_sigma_rad * math.hypot(*pose))
+
+
+def _remarks(magnification: float, deformed_px: float) -> tuple[str, ...]:
+    """Say what makes the drift less certain than it looks."""
+    remarks = []
+    if abs(magnification) > LEAST_MAGNIFICATION:
+        word = "larger" if magnification > 0.0 else "smaller"
+        remarks.append(f"{100.0 * abs(magnification):.2f} % {word} than the first frame: magnification or swelling")
+    if deformed_px > LEAST_DEFORMED_PX:
+        remarks.append(f"the sample deforms: drift uncertain by {deformed_px:.1f} px")
+    return tuple(remarks)
+
+
+def _deformed(registration: Registration) -> float:
+    """Return the error of the drift that the deformation of what is seen means, in px."""
+    return DEFORMED_SHARE * registration.deformation_px

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from streamer.imaging.registration import Reference, reference_from_state, reference_state
 
-SIGMA_FLOOR_PX = 0.01
+SIGMA_FLOOR_PX = 0.005
 """No measurement between two keys is trusted better than this."""
 OUTLIER_PX = 2.0
-LEAST_ROTATION_DEG = 0.02
 
 Doubles = NDArray[np.float64]
 FrameKey = tuple[str, int]
@@ -43,25 +42,30 @@ class Key:
     sharp: bool = True
     rotation_deg: float | None = 0.0
     """Relative to the origin, from +x towards +y; None when it could not be told."""
+    magnification: float = 0.0
+    """Relative to the origin, as far as it was beyond doubt."""
+    deformation_px: float = 0.0
+    """Error of the pose from what the sample deformed on the way from the origin: it adds up, it does not average."""
 
 
-def carried(pose: tuple[float, float], shift: tuple[float, float], rotation_deg: float | None) -> tuple[float, float]:
+def carried(pose: tuple[float, float], shift: tuple[float, float], rotation_deg: float | None,
+            magnification: float = 0.0) -> tuple[float, float]:
     """Return how far a frame moved from a key at `pose`, as seen from the origin.
 
-    The shift is that of the centre of the key; a rotation moves what is elsewhere, the origin too. Rotations
-    that cannot be told from none are left out.
+    The shift is that of the centre of the key; a rotation or a magnification moves what is elsewhere, the origin
+    too.
     """
-    if rotation_deg is None or abs(rotation_deg) < LEAST_ROTATION_DEG:
-        return shift
-    cosine, sine = math.cos(math.radians(rotation_deg)), math.sin(math.radians(rotation_deg))
+    turn, scale = math.radians(rotation_deg or 0.0), 1.0 + magnification
+    cosine, sine = scale * math.cos(turn), scale * math.sin(turn)
     return (shift[0] + (cosine - 1.0) * pose[0] + sine * pose[1],
             shift[1] - sine * pose[0] + (cosine - 1.0) * pose[1])
 
 
-def backwards(shift: tuple[float, float], rotation_deg: float | None) -> tuple[float, float]:
-    """Return the shift from b to a when that from a to b, with its rotation, is given."""
-    turn = math.radians(rotation_deg or 0.0)
-    cosine, sine = math.cos(turn), math.sin(turn)
+def backwards(shift: tuple[float, float], rotation_deg: float | None,
+              magnification: float = 0.0) -> tuple[float, float]:
+    """Return the shift from b to a when that from a to b, with its rotation and magnification, is given."""
+    turn, scale = math.radians(rotation_deg or 0.0), 1.0 + magnification
+    cosine, sine = math.cos(turn) / scale, math.sin(turn) / scale
     return -cosine * shift[0] + sine * shift[1], -sine * shift[0] - cosine * shift[1]
 
 
@@ -124,6 +128,7 @@ class KeyGraph:
         return {"limit": self.limit, "origin": self.origin, "edges": [list(edge) for edge in self.edges],
                 "keys": [{"id": key.id, "frame": list(key.frame), "pose": list(key.pose), "sigma_px": key.sigma_px,
                           "sharp": key.sharp, "rotation_deg": key.rotation_deg,
+                          "magnification": key.magnification, "deformation_px": key.deformation_px,
                           "reference": reference_state(key.reference)}
                          for key in self.keys.values()]}
 
@@ -139,7 +144,8 @@ class KeyGraph:
                 int(item["id"]), (str(item["frame"][0]), int(item["frame"][1])),
                 (float(item["pose"][0]), float(item["pose"][1])), float(item["sigma_px"]),
                 reference_from_state(item["reference"]), bool(item["sharp"]),
-                None if item["rotation_deg"] is None else float(item["rotation_deg"]))
+                None if item["rotation_deg"] is None else float(item["rotation_deg"]),
+                float(item["magnification"]), float(item["deformation_px"]))
         return graph
 
     def _solve(self) -> None:

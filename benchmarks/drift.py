@@ -49,7 +49,7 @@ def judge_case(
     """Run one sequence through the pipeline and compare the final rows with the truth."""
     sequence = Sequence(name, seed, frames=frames)
     watched = watch(sequence.stream(), keep_images=keep_images)
-    return judge_rows(name, seed, watched.final, sequence.truth()), watched
+    return judge_rows(name, seed, watched.final, sequence.truth(), bound_px=sequence.bound_px()), watched
 
 
 def compare(name: str, seed: int, *, frames: int | None = None) -> list[Tried]:

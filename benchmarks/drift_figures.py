@@ -37,6 +37,8 @@ class Judged(NamedTuple):
     quality: float | None
     reference_index: int | None
     problems: str
+    bound_px: float
+    """Of the sequence: median error that counting photons alone leaves."""
 
     @property
     def error_px(self) -> float:
@@ -45,7 +47,9 @@ class Judged(NamedTuple):
                               np.nan if self.error_x_px is None else self.error_x_px))
 
 
-def judge_rows(case: str, seed: int, rows: Sequence[FrameRow], truths: Sequence[Truth]) -> list[Judged]:
+def judge_rows(
+    case: str, seed: int, rows: Sequence[FrameRow], truths: Sequence[Truth], *, bound_px: float
+) -> list[Judged]:
     """Compare the rows of the projections with the truth."""
     seen: set[str] = set()
     judged = []
@@ -61,7 +65,7 @@ def judge_rows(case: str, seed: int, rows: Sequence[FrameRow], truths: Sequence[
             row.drift_x_px - truth.drift_px[1] if known else None,   # type: ignore[operator]
             row.drift_sigma_px if known else None,
             None if row.rotation_deg is None else row.rotation_deg - truth.rotation_deg,
-            row.registration_quality, row.reference_index, row.problems))
+            row.registration_quality, row.reference_index, row.problems, bound_px))
     return judged
 
 
@@ -115,16 +119,16 @@ def failed(judged: Iterable[Judged]) -> list[Judged]:
 
 def detail_table(judged: list[Judged]) -> list[list[str]]:
     """One line a case and kind of specimen."""
-    table = [["case", "specimens", "frames", "median", "95 %", "max", "end", "> 1 px", "refused",
+    table = [["case", "specimens", "frames", "bound", "median", "95 %", "max", "end", "> 1 px", "refused",
               "axis within 1 sigma", "plane", "sd"]]
     for case in dict.fromkeys(one.case for one in judged):
-        for name, fringed in (("all", (True, False)), ("absorption only", (False,))):
+        for name, fringed in (("all", (True, False)), ("with fringes", (True,)), ("absorption only", (False,))):
             found = [one for one in judged if one.case == case and one.fringed in fringed]
             if not found:
                 continue
-            of = figures(found)
+            of, bound = figures(found), np.median([one.bound_px for one in found])
             table.append([TITLES[case] if name == "all" else "", name, str(of.count), *(
-                f"{value:.4f}" for value in (of.median, of.p95, of.largest, of.end)), str(of.failures),
+                f"{value:.4f}" for value in (bound, of.median, of.p95, of.largest, of.end)), str(of.failures),
                 f"{of.refused} of {of.usable}", f"{of.per_axis:.1%}", f"{of.in_plane:.1%}", f"{of.spread:.2f}"])
     return table
 
@@ -159,6 +163,12 @@ def reach_rows(judged: list[Judged]) -> list[Row]:
             unusable = [one for one in found if one.truth.condition != "good"]
             told.append(f"{sum(one.error_y_px is None for one in unusable)} of {len(unusable)} unusable ones refused")
         rows.append((TITLES[name], ", ".join(bars), f"{'; '.join(told)} ({len(seeds)} seeds)"))
+        if fringed := [one for one in found if one.fringed]:
+            part = figures(fringed)
+            rows.append(("  of these specimens with fringes", ", ".join(bars[:2]), (
+                f"{part.median:.4f} / {part.p95:.4f} px; bound of photon noise: median "
+                f"{np.median([one.bound_px for one in fringed]):.4f}, of all specimens "
+                f"{np.median([one.bound_px for one in found]):.4f}")))
         if case.alters == "rotation":
             rows.append(("  rotation", "median <= 0.02 deg", _turned(found)))
     of = figures(judged)

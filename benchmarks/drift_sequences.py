@@ -197,6 +197,19 @@ class Sequence:
         return [Truth(shot.view, shot.drift_px, shot.progress if self.case.alters == "rotation" else 0.0,
                       shot.blur is not None, shot.condition) for shot in self._shots]
 
+    def bound_px(self) -> float:
+        """Return the median error that counting photons alone leaves to the best estimator, of the first two frames.
+
+        Cramer and Rao for two exposures of the same light, from the light that falls on every pixel, all of it shared.
+        """
+        canvas = next(iter(self._run.scenes.values())).canvas
+        shape, light = self.case.shape, self._detector.illumination * np.float32(self.case.photons)
+        through = np.maximum(canvas.window(shape, (0.0, 0.0)), 1e-3)
+        slopes = np.stack([canvas.window(shape, back) - canvas.window(shape, on)
+                           for back, on in (((-0.5, 0.0), (0.5, 0.0)), ((0.0, -0.5), (0.0, 0.5)))]).reshape(2, -1)
+        information = 0.5 * (slopes * (light / through).ravel()) @ slopes.T
+        return float(np.sqrt(np.log(4) * np.trace(np.linalg.inv(information)) / 2))
+
     def _path(self, view: str) -> NDArray[np.float64]:
         drift = Drift(end_px=self.case.end_px, jitter_px=self.case.jitter_px)
         path = drift.path(self.case.frames, rng=generator(self.seed, f"drift {view}"))

@@ -20,12 +20,11 @@ from streamer.errors import FrameError
 from streamer.imaging import acquisition, tiles
 from streamer.imaging.prepared import Prepared, half, half_usable, prepare_frame, working_binning
 from streamer.imaging.refinement import refine
+from streamer.imaging.smoothing import best_smoothing
 from streamer.records import FloatArray
 
 DOUBTED = 0.1
 """What is left of the quality of a match that has a rival or may be no match of the sample."""
-NOISY = 0.006
-"""Variance of the contrast per pixel (42 photons) from which the finest detail is only noise."""
 STRUCTURED_SIGMAS = 12.0
 """The strongest of 100 tiles of pure noise stays below 8."""
 STILL_WITH_FLATS, STILL_WITHOUT_FLATS = 0.8, 0.9
@@ -118,8 +117,8 @@ def with_levels(reference: Reference) -> Reference:
         return reference
     frame = reference.frame
     coarse = tiles.prepare_level(half(frame.contrast), half_usable(frame.usable), sigma_px=1.2)
-    noise = 4.0 * float(np.median(coarse.noise))
-    full = tiles.prepare_level(frame.contrast, frame.usable, sigma_px=1.2 if noise < NOISY else 1.5)
+    sigma_px = best_smoothing(frame.contrast, 4.0 * float(np.median(coarse.noise)))
+    full = tiles.prepare_level(frame.contrast, frame.usable, sigma_px=sigma_px)
     return replace(reference, levels=(coarse, full))
 
 

@@ -33,6 +33,7 @@ STEP_FRAMES = 3
 """So many frames in a row, all far off on the same side, are a step of the stage and not outliers."""
 BANK = 10.0 ** np.arange(-6.0, 0.5, 1.0)
 """Variance of the change of slope per frame, in units of the jitter variance."""
+SAME_SLOPE_SIGMAS = 3.0
 TRIM = 3.0
 TRIM_VARIANCE = 0.97334
 """Variance of a normal variable within three standard deviations."""
@@ -295,14 +296,24 @@ class Trend:
         return found
 
     def _begin_anew(self, axis: int) -> None:
-        """Go on from where the stage stepped to; the slope may be another one, too."""
+        """Go on from where the stage stepped to, or along the line that it has taken since."""
         values = np.array([value for value, _ in self._far[axis]])
-        passed = sum(step for _, step in self._far[axis][1:])
-        slope = (values[-1] - values[0]) / passed
-        self._level[axis] = np.median(values) + self._slope[axis] * 0.5 * passed
-        self._covariance[0, axis] = self._noise[axis]
-        self._covariance[1, axis] = 0.0
-        self._covariance[2, axis] = np.maximum(self._covariance[2, axis], (slope - self._slope[axis])**2)
+        steps = np.array([step for _, step in self._far[axis]])
+        time = np.cumsum(steps) - steps.sum()   # 0 at the newest
+        middle = time.mean()
+        spread = float(np.square(time - middle).sum())
+        slope = float((time - middle) @ values) / spread
+        slope_variance = self._noise[axis] / spread
+        mean_slope = float(self._share[axis] @ self._slope[axis])
+        known = float(self._share[axis] @ self._covariance[2, axis])
+        if (slope - mean_slope)**2 > SAME_SLOPE_SIGMAS**2 * (slope_variance + known):
+            self._slope[axis] = slope
+            self._covariance[1, axis] = -middle * slope_variance
+            self._covariance[2, axis] = slope_variance
+        else:
+            self._covariance[1, axis] = -middle * self._covariance[2, axis]
+        self._level[axis] = values.mean() - middle * self._slope[axis]
+        self._covariance[0, axis] = self._noise[axis] / values.size + middle**2 * self._covariance[2, axis]
         self._far[axis] = []
 
 

@@ -90,6 +90,16 @@ def test_the_trend_turns_with_the_sample_within_a_dozen_frames():
         assert np.abs(found[60:150, 0] - systematic[60:150]).max() < 1.6
 
 
+@pytest.mark.parametrize("jitter", [0.02, 0.5])
+def test_a_sample_that_is_sent_back_is_followed_at_once(jitter):
+    systematic = np.concatenate([2.5 * np.arange(30), 72.5 - 5.0 * np.arange(1, 31)])
+    path = np.stack([systematic, np.zeros(60)], axis=1) + np.random.default_rng(725).normal(0, jitter, (60, 2))
+    found, trend = follow(path)
+    assert np.abs(found[34:, 0] - systematic[34:]).max() < 4.0 * jitter
+    state = trend.state
+    assert float(state.share[0] @ state.slope[0]) == pytest.approx(-5.0, abs=0.3 * jitter)
+
+
 def test_missing_frames_pass_time():
     path = np.arange(120)[:, None] * np.array([2.0, -1.0]) + np.random.default_rng(730).normal(0, 0.5, (120, 2))
     trend = Trend()

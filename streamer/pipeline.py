@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from streamer.clock import utc_text
+from streamer.columns import blur_columns, drift_columns, resolution_columns
 from streamer.errors import CommandError, FrameError
 from streamer.imaging import correction as correcting
-from streamer.imaging import spectrum
-from streamer.imaging.registration import Registration
-from streamer.imaging.resolution import Resolution, resolution
 from streamer.imaging.spectrum import NoiseShape
+from streamer.measuring import Clock, Context, Job, Measurement, measure, register
 from streamer.records import (
     AnyArray,
     CalibrationState,
@@ -38,7 +36,6 @@ from streamer.records import (
     ViewMotion,
 )
 from streamer.settings import Settings
-from streamer.tracking import drift
 from streamer.tracking.calibration import Calibration
 from streamer.tracking.deformation import Deformation, FlowTask
 from streamer.tracking.drift import Drift, DriftResult
@@ -47,8 +44,10 @@ from streamer.tracking.exposure import Exposure
 from streamer.tracking.motion import Motion
 from streamer.tracking.pattern import PatternEstimate
 from streamer.tracking.recognition import Recognition
-from streamer.tracking.sharpness import Sharpness, SharpnessResult
+from streamer.tracking.sharpness import Sharpness
 from streamer.tracking.spectra import Spectra
+
+__all__ = ["DEFAULT_VIEW", "Job", "Key", "Measurement", "Outcome", "Pipeline", "measure"]
 
 log = logging.getLogger(__name__)
 
@@ -58,45 +57,6 @@ Key = tuple[str, int]
 DEFAULT_VIEW = "main"
 SMALLEST_PX = 64
 """Shortest side of a frame that all estimators can work with."""
-
-@dataclasses.dataclass(frozen=True, eq=False, slots=True)
-class Context:
-    """All that measuring a projection may depend on; immutable."""
-
-    correction: correcting.Correction
-    target: drift.Target
-    settings: Settings
-    named: correcting.Correction
-    """By flats and darks that the stream named; `correction` may hold what was recognised besides."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False, slots=True)
-class Job:
-    """A frame on its way, with the context it was given."""
-
-    frame: Frame
-    context: Context | None
-    """None for what needs no measuring: flats, darks and refused frames."""
-    problem: str = ""
-    refused: bool = False
-    """Whether the problem keeps the frame from being used at all."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False, slots=True)
-class Measurement:
-    """What can be said of a projection alone."""
-
-    image: FloatArray
-    """(M, N) corrected."""
-    level: correcting.Level
-    spectrum: spectrum.Spectrum
-    noise: NoiseShape | None
-    """How the noise falls with frequency, where it was measured."""
-    resolution: Resolution
-    registration: Registration
-    target_version: int
-    elapsed_ms: dict[str, float]
-
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
 class Outcome:
@@ -120,50 +80,6 @@ class Outcome:
     """When the region of interest will leave the field of view; None where the frame does not tell."""
     stage: StageMove | None = None
     elapsed_ms: dict[str, float] = dataclasses.field(default_factory=dict)
-
-
-def measure(job: Job) -> Measurement | FrameError | None:
-    """Measure a projection; pure, so it may run in any thread or process and in any order.
-
-    Returns
-    -------
-    Measurement, FrameError or None
-        The error, returned and not raised, for a frame that cannot be measured; None when there is nothing to
-        measure.
-    """
-    if job.context is None:
-        return None
-    try:
-        return _measure(job.frame, job.context)
-    except FrameError as error:
-        return error
-    except Exception as error:  # one broken frame must not end a beamtime
-        log.exception("frame %d of %r could not be measured", job.frame.index, job.frame.acquisition)
-        return FrameError(f"internal error while measuring: {type(error).__name__}: {error}; "
-                          "please report it with the log")
-
-
-def _measure(frame: Frame, context: Context) -> Measurement:
-    elapsed: dict[str, float] = {}
-    clock = _Clock(elapsed)
-    level = correcting.level(frame.pixels, context.correction)
-    image = correcting.correct(frame.pixels, context.correction,
-                               zinger_sigma=context.settings.calibration.zinger_sigma)
-    clock.lap("correct")
-    noise = context.correction.noise_shape(level.mean)
-    seen = spectrum.measure_spectrum(image, context.correction.weight, noise)
-    clock.lap("spectrum")
-    found = resolution(seen, noise)
-    clock.lap("resolution")
-    registration = _register(image, context.correction, context.target, context.settings)
-    clock.lap("register")
-    return Measurement(image, level, seen, noise, found, registration, context.target.version, elapsed)
-
-
-def _register(
-    image: FloatArray, correction: correcting.Correction, target: drift.Target, settings: Settings
-) -> Registration:
-    return drift.measure(image, target, settings=settings.drift, weight=correction.weight)
 
 
 class Pipeline:
@@ -250,13 +166,13 @@ class Pipeline:
 
     def _track(self, frame: Frame, measurement: Measurement, context: Context) -> Outcome:
         elapsed = dict(measurement.elapsed_ms)
-        clock = _Clock(elapsed)
+        clock = Clock(elapsed)
         view, key = frame.view, (frame.acquisition, frame.index)
         registration = measurement.registration
         changed_how = self._recorrect(view, context.correction)
         target = self._drift.target(view)
         if target.version != measurement.target_version:   # the reference changed while this frame was measured
-            registration = _register(measurement.image, context.correction, target, self._settings)
+            registration = register(measurement.image, context.correction, target, self._settings)
         clock.lap("register_again")
         problem = self._exposure.judge(view, measurement.level, measurement.spectrum.power)
         finding = self._recognition.look(frame, measurement.level, context.named, usable=not problem)
@@ -273,14 +189,14 @@ class Pipeline:
         row = FrameRow(
             index=frame.index, acquisition=frame.acquisition, view=view, kind=frame.kind,
             exposed_at=utc_text(frame.exposed_at), received_at=utc_text(frame.received_at), recollects=frame.recollects,
-            **(_blur_columns(sharp) | _drift_columns(moved) | {"verdict": verdict}),
-            **({} if problem else _resolution_columns(measurement.resolution, self._pixel_size_nm(frame))),
+            **(blur_columns(sharp) | drift_columns(moved) | {"verdict": verdict}),
+            **({} if problem else resolution_columns(measurement.resolution, self._pixel_size_nm(frame))),
             problems="; ".join(filter(None, (problem, changed_how, *sharp.problems, *moved.problems))))
         if any(changed == self._deformation.reference_key(view) and result.verdict == "blurred"
                for changed, result in sharp.revisions):
             self._deformation.forget(view)   # what looked sharp at first was not; this frame or the next takes over
-        revisions = [(changed, _blur_columns(result)) for changed, result in sharp.revisions]
-        revisions += [(changed, _drift_columns(result)) for changed, result in moved.revisions]
+        revisions = [(changed, blur_columns(result)) for changed, result in sharp.revisions]
+        revisions += [(changed, drift_columns(result)) for changed, result in moved.revisions]
         revisions += [(other, {"verdict": "bad", "problems": finding.problem_of_earlier}) for other in finding.earlier]
         task = self._flow_task(row, measurement.image, context)
         if verdict in {"sharp", "undecided"} and row.drift_y_px is not None:
@@ -386,19 +302,6 @@ class _Newest(NamedTuple):
     """Raw."""
 
 
-class _Clock:
-    """Writes down how long each stage took."""
-
-    def __init__(self, elapsed_ms: dict[str, float]) -> None:
-        self._elapsed_ms = elapsed_ms
-        self._since = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self._elapsed_ms[stage] = 1e3 * (now - self._since)
-        self._since = now
-
-
 def _calibrated_by(correction: correcting.Correction) -> str:
     pattern = f"the pattern in {correction.estimated_from} frames" if correction.estimated_from else "flats"
     used = [name for name, there in ((pattern, correction.gain), ("darks", correction.dark)) if there is not None]
@@ -407,27 +310,3 @@ def _calibrated_by(correction: correcting.Correction) -> str:
 
 def _describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
     return f"{' x '.join(map(str, shape))} {dtype.name}"
-
-
-def _columns(result: object, names: tuple[str, ...]) -> dict[str, Any]:
-    """Take columns of a row from a tracker's result, as plain numbers."""
-    values = {name: getattr(result, name) for name in names}
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
-
-
-def _blur_columns(result: SharpnessResult) -> dict[str, Any]:
-    return _columns(result, ("verdict", "provisional", "blur_length_px", "blur_length_sigma_px", "blur_angle_deg",
-                             "blur_score", "blur_limit_px", "psf_group", "blur_shape", "blur_gauge_px2"))
-
-
-def _drift_columns(result: DriftResult) -> dict[str, Any]:
-    return _columns(result, ("drift_y_px", "drift_x_px", "drift_sigma_px", "rotation_deg", "trend_y_px", "trend_x_px",
-                             "jitter_y_px", "jitter_x_px", "registration_quality", "reference_index"))
-
-
-def _resolution_columns(found: Resolution, pixel_size_nm: float | None) -> dict[str, Any]:
-    """Lengths on the sample; nothing without the size of a pixel."""
-    if not pixel_size_nm:
-        return {}
-    return {f"resolution_{name.removesuffix('_px')}_nm": None if value is None else value * pixel_size_nm
-            for name, value in found._asdict().items()}

@@ -155,7 +155,7 @@ def _grid(state: TrendState, region: Region, shape: tuple[int, int], horizon: fl
         return np.geomspace(1.0, horizon, STEPS)
     middle = float(rough[int(np.argmax(out))])
     half = STEPS // 2
-    close = np.linspace(*(factor * middle for factor in CLOSE), STEPS - half)
+    close = np.linspace(CLOSE[0] * middle, CLOSE[1] * middle, STEPS - half)
     return np.unique(np.clip(np.concatenate([np.geomspace(1.0, max(horizon, 2.0), half), close]), 1.0, None))
 
 

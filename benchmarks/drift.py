@@ -29,7 +29,7 @@ from drift_figures import (
     worst_lines,
 )
 from drift_forecast import forecast_rows, forecasts
-from drift_peers import CHAINED, CHAINED_FRAMES, Tried, try_peers
+from drift_peers import CHAINED, CHAINED_FRAMES, COMPARED, Tried, try_peers
 from drift_real import real_rows
 from drift_sequences import CASES, Sequence
 from sharpness import Watched, markdown, numbers, watch
@@ -39,6 +39,7 @@ from streamer.records import FloatArray
 SEEDS = (7001, 7002, 7003, 7004, 7005, 7006)
 FEWER = {"long": 2, "large": 1}
 """Seeds of the cases that take long."""
+QUICK = ("base", "slow", "jump", "rotation")
 PEER_SEEDS = 2
 FORECAST_SEEDS = 20
 
@@ -52,26 +53,28 @@ def judge_case(
     return judge_rows(name, seed, watched.final, sequence.truth(), bound_px=sequence.bound_px()), watched
 
 
-def compare(name: str, seed: int, *, frames: int | None = None) -> list[Tried]:
-    """Give the corrected frames of one sequence to the others."""
-    if CASES[name].views > 1:
-        return []   # nothing in them that the base case does not have
-    if name in CHAINED:
-        frames = min(frames or CHAINED_FRAMES, CHAINED_FRAMES)
-    judged, watched = judge_case(name, seed, frames=frames, keep_images=True)
-    return list(try_peers(judged, watched.images))
-
-
 def run_cases(
     names: list[str], seeds: list[int], *, frames: int | None, peers: bool
 ) -> Iterator[tuple[list[Judged], list[Tried], dict[str, list[float]]]]:
     """Yield what was found in every sequence, by us and by the others, and what our stages took."""
     for name in names:
         for place, seed in enumerate(seeds[:FEWER.get(name)]):
-            judged, watched = judge_case(name, seed, frames=frames)
-            yield (judged, compare(name, seed, frames=frames) if peers and place < PEER_SEEDS else [],
-                   watched.elapsed_ms)
+            compared = peers and place < PEER_SEEDS and name in COMPARED
+            judged, watched = judge_case(name, seed, frames=frames, keep_images=compared and name not in CHAINED)
+            tried: list[Tried] = []
+            if compared and name in CHAINED:
+                tried += try_peers(*_beginning(name, seed, frames))
+            elif compared:
+                tried += try_peers(judged, watched.images)
+            yield judged, tried, watched.elapsed_ms
             print(f"{name}, seed {seed} done", file=sys.stderr, flush=True)
+
+
+def _beginning(name: str, seed: int, frames: int | None) -> tuple[list[Judged], list[FloatArray]]:
+    """Run the first part of a long sequence by itself; of the whole the pictures are too many to keep."""
+    part = min(frames or CHAINED_FRAMES, CHAINED_FRAMES)
+    judged, watched = judge_case(name, seed, frames=part, keep_images=True)
+    return judged, watched.images
 
 
 def cost_rows(elapsed_ms: dict[str, list[dict[str, list[float]]]]) -> list[Row]:
@@ -94,8 +97,8 @@ def _ms(spent: FloatArray) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=lambda text: text.split(","), default=list(CASES),
-                        help=f"of {'; '.join(CASES)}; by default all, separated by commas")
+    parser.add_argument("--cases", type=lambda text: text.split(","),
+                        help=f"of {', '.join(CASES)}; by default all")
     parser.add_argument("--seeds", type=numbers, default=list(SEEDS), help="such as 301-304,310")
     parser.add_argument("--frames", type=int, help="only the first so many of each sequence")
     parser.add_argument("--ours-only", action="store_true", help="neither peers, forecast nor real frames")
@@ -105,10 +108,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write tables and every judged frame")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the errors (needs matplotlib)")
     asked = parser.parse_args()
-    if unknown := set(asked.cases) - set(CASES):
+    if unknown := set(asked.cases or ()) - set(CASES):
         parser.error(f"unknown case {', '.join(sorted(unknown))}; known: {', '.join(CASES)}")
     if asked.quick:
-        asked.seeds, asked.frames = asked.seeds[-1:], asked.frames or 12
+        asked.seeds, asked.frames, asked.cases = asked.seeds[-1:], asked.frames or 12, asked.cases or list(QUICK)
+    asked.cases = asked.cases or list(CASES)
     cv2.setNumThreads(1)
     judged: list[Judged] = []
     tried: list[Tried] = []

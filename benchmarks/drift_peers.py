@@ -24,7 +24,8 @@ OURS, OURS_PAIR = "this streamer", "this streamer, one pair"
 CHAINED = ("long",)
 """Cases in which the sample leaves the view of the first frame: every frame against the one before."""
 CHAINED_FRAMES = 300
-_SPARED = {"skimage, masked": 11, "pystackreg": 3, "imreg_dft": 3}
+COMPARED = ("base", "50", "dim", "pattern", "slow", "growth", "rotation", "local", "long", "raw", "large")
+_SPARED = {"skimage, masked": 11, "pystackreg": 5, "imreg_dft": 5}
 """Slow: only every so many pairs; never chained."""
 _ECC_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 50, 1e-4)
 

@@ -24,8 +24,10 @@ TURN_SIGMA_RAD = 3.5e-4
 """A rotation with a larger error (0.02 degrees) is not reported, nor such a magnification."""
 EDGE_PX = 8
 """Margin of the frame that a turned tile must not reach into."""
-PATTERN_PULL, PATTERN_RANGE_PX, LARGEST_PULL_PX = 5.0, 12.0, 0.5
-"""Without flats, errors are so much larger than the scatter of the tiles, within this distance of zero."""
+PATTERN_RANGE_PX = 7.0
+"""Distance at which the fixed pattern of two frames has no more in common that would pull them together."""
+UNCERTAIN_NOISE, LARGEST_PULL = 0.15, 0.6
+"""How well the noise is known; the pull per distance where nothing beyond the noise is left over."""
 ERROR_FLOOR_PX = 0.003
 
 
@@ -63,14 +65,26 @@ def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float,
     fit, turned = _with_rotation(full_level, frame, *settled)
     sigma = math.hypot(math.sqrt(max(float(np.trace(fit.covariance)) / 2.0, 0.0)), ERROR_FLOOR_PX)
     if not frame.weighted:   # what does not move pulls all tiles the same way, which their scatter does not show
-        away = float(fit.shift @ fit.shift)
-        sigma = math.hypot(sigma, min(PATTERN_PULL * sigma, LARGEST_PULL_PX) * math.exp(-away / PATTERN_RANGE_PX**2))
+        sigma = math.hypot(sigma, _pull(settled[0], math.hypot(*fit.shift)) / math.sqrt(2.0))
     dy, dx = (float(value) * working for value in fit.shift)
     rotation = math.degrees(fit.turn_rad) if fit.turn_sigma_rad < TURN_SIGMA_RAD else None
     stretch = fit.stretch if fit.stretch_sigma < TURN_SIGMA_RAD else None
     turn_sigma_rad = max(fit.turn_sigma_rad, fit.stretch_sigma) if turned else 0.0
     return Motion(dy, dx, sigma * working, rotation, stretch, turned, turn_sigma_rad, fit.inliers,
                   fit.deformation_px * working)
+
+
+def _pull(found: tiles.Tiles, away_px: float) -> float:
+    """Return how far a pattern that does not move may have pulled the shift towards zero, in px.
+
+    Where squared slopes of pattern and sample are as p to s, a sample that moved by d is found at d s / (s + p), and
+    the residual is that of a shift squared of d^2 p s / (s + p)^2: the pull is the residual over the shift found.
+    """
+    noise, excess = float(np.median(found.noise_px2)), float(np.median(found.excess_px2))
+    away_px = max(away_px, 1e-3)
+    pull = max(excess, UNCERTAIN_NOISE * noise) / away_px
+    clear = 2.0 * math.sqrt(max(excess - 2.0 * UNCERTAIN_NOISE * noise, 0.0))
+    return min(pull, max(LARGEST_PULL * away_px, clear)) * math.exp(-((away_px / PATTERN_RANGE_PX) ** 2))
 
 
 def _settle(level: tiles.Level, frame: Prepared, shift: NDArray[np.float64]) -> tuple[tiles.Tiles, Fit] | None:

@@ -72,6 +72,12 @@ class Tiles(NamedTuple):
     """(n,) number of the block of neighbouring tiles that each belongs to."""
     place: Doubles
     """(n, 2) centre of the tile relative to the centre of the reference."""
+    excess_px2: Doubles
+    """(n,) residual beyond the noise, per slope of the structure: squared distance that the sample would have to be
+    off to leave it."""
+    noise_px2: Doubles
+    """(n,) the same of the noise of both frames."""
+
 
 def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sigma_px: float) -> Level:
     """Build the tile caches of a reference.
@@ -209,11 +215,14 @@ def _solve(level: Level, products: Doubles, squares: FloatArray, index: NDArray[
     smoothed = level.noise[index] / area
     left = np.maximum(left, pixels * np.maximum(smoothed, 1e-9))
     covariance = level.inverse[index] * (left / pixels * area)[:, None, None]
+    slope = 0.5 * (level.inverse[index, 0, 0] + level.inverse[index, 1, 1])
+    noise_px2 = 2.0 * pixels * smoothed * slope
     row, column = np.divmod(index, level.grid[1])
     place = [level.origin[axis] + (number + 0.5) * level.side - 0.5 * level.shape[axis]
              for axis, number in enumerate((row, column))]
     return Tiles(np.asarray(shift) - step, covariance, np.abs(step).max(axis=1) > LARGEST_STEP_PX,
-                 row // BLOCK_TILES * level.grid[1] + column // BLOCK_TILES, np.stack(place, axis=1))
+                 row // BLOCK_TILES * level.grid[1] + column // BLOCK_TILES, np.stack(place, axis=1),
+                 left * slope - noise_px2, noise_px2)
 
 
 def invert_pairs(matrices: Doubles) -> Doubles:

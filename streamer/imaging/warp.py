@@ -6,13 +6,16 @@ import math
 from typing import Any
 
 import numpy as np
+import scipy.interpolate
 import scipy.ndimage
 from numpy.typing import NDArray
 
 from streamer.records import FloatArray
 
-ORDER = 3
-"""Cubic B-splines that pass through the pixels: Unser, Aldroubi & Eden 1993, doi:10.1109/78.193220."""
+ORDER = 5
+"""Quintic B-splines that pass through the pixels: Unser, Aldroubi & Eden 1993, doi:10.1109/78.193220. Half-way between
+pixels they keep 99.7 % of the amplitude at a period of 4 px, cubic ones 97 %."""
+TAPS = np.arange(-3, 4)
 REACH_PX = 2
 """How far an unknown pixel spoils its surroundings."""
 LEAST_MIX = 1e-3
@@ -66,7 +69,19 @@ def moved_back(image: NDArray[Any], *, drift_px: tuple[float, float], rotation_d
 def _sampled(image: FloatArray, matrix: NDArray[np.float64], offset: NDArray[np.float64], *, order: int) -> FloatArray:
     if matrix[0, 1]:
         return np.asarray(scipy.ndimage.affine_transform(image, matrix, offset, order=order, mode="mirror"))
-    return np.asarray(scipy.ndimage.shift(image, -offset, order=order, mode="mirror"))
+    if order != ORDER:
+        return np.asarray(scipy.ndimage.shift(image, -offset, order=order, mode="mirror"))
+    between: FloatArray = scipy.ndimage.spline_filter(image, order, output=np.float32, mode="mirror")
+    spline = scipy.interpolate.BSpline.basis_element(TAPS.astype(np.float64), extrapolate=False)
+    whole = np.floor(offset).astype(np.int64)
+    for axis in range(2):   # separable: a fraction of a pixel along each axis, then whole ones
+        weights = np.nan_to_num(spline(TAPS - (offset[axis] - whole[axis])))
+        between = scipy.ndimage.correlate1d(between, weights, axis=axis, mode="mirror")
+    result = np.zeros_like(between)
+    source, target = (tuple(slice(max(sign * int(by), 0), max(size + min(sign * int(by), 0), 0))
+                            for by, size in zip(whole, image.shape, strict=True)) for sign in (1, -1))
+    result[target] = between[source]
+    return result
 
 
 def _inside(shape: tuple[int, ...], matrix: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -47,6 +47,8 @@ class Motion(NamedTuple):
     inliers: float
     deformation_px: float
     """Root mean square of the smooth deformation of what is seen, about the shift."""
+    pull_px: float
+    """Part of sigma, per axis, that is the same in every frame near this one: the pull of a fixed pattern."""
 
 
 def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float, float]) -> Motion | None:
@@ -64,14 +66,16 @@ def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float,
         return None
     fit, turned = _with_rotation(full_level, frame, *settled)
     sigma = math.hypot(math.sqrt(max(float(np.trace(fit.covariance)) / 2.0, 0.0)), ERROR_FLOOR_PX)
+    pull = 0.0
     if not frame.weighted:   # what does not move pulls all tiles the same way, which their scatter does not show
-        sigma = math.hypot(sigma, _pull(settled[0], math.hypot(*fit.shift)) / math.sqrt(2.0))
+        pull = _pull(settled[0], math.hypot(*fit.shift)) / math.sqrt(2.0)
+        sigma = math.hypot(sigma, pull)
     dy, dx = (float(value) * working for value in fit.shift)
     rotation = math.degrees(fit.turn_rad) if fit.turn_sigma_rad < TURN_SIGMA_RAD else None
     stretch = fit.stretch if fit.stretch_sigma < TURN_SIGMA_RAD else None
     turn_sigma_rad = max(fit.turn_sigma_rad, fit.stretch_sigma) if turned else 0.0
     return Motion(dy, dx, sigma * working, rotation, stretch, turned, turn_sigma_rad, fit.inliers,
-                  fit.deformation_px * working)
+                  fit.deformation_px * working, pull * working)
 
 
 def _pull(found: tiles.Tiles, away_px: float) -> float:

@@ -76,6 +76,8 @@ class Registration:
     """Standard error of both: times the distance from the centre, the error of what is there."""
     deformation_px: float = 0.0
     """Root mean square of the smooth deformation of what is seen of the reference, about the shift."""
+    pull_px: float = 0.0
+    """Part of `sigma_px` that neighbouring frames share: what a fixed pattern may pull."""
     ambiguous: bool = False
     """Another shift explains the frame as well."""
     problem: str = ""
@@ -193,8 +195,8 @@ def _measure(reference: Reference, frame: Prepared, ranked: list[acquisition.Can
         quality *= DOUBTED
     return Registration(
         motion.dy, motion.dx, motion.sigma_px, quality, best.overlap, motion.rotation_deg, motion.stretch,
-        motion.turned, motion.turn_sigma_rad, motion.deformation_px, rival is not None, problem, motion.inliers,
-        reference.id)
+        motion.turned, motion.turn_sigma_rad, motion.deformation_px, motion.pull_px, rival is not None, problem,
+        motion.inliers, reference.id)
 
 
 def _past_the_pattern(reference: Reference, frame: Prepared,

@@ -37,7 +37,7 @@ LEAST_INLIERS = 0.2
 LARGEST_SIGMA_PX = 1.0
 DEFORMED_SHARE = 0.35
 """Of the deformation of what is seen: the error of the drift, which the part that is not seen would change."""
-LEAST_DEFORMED_PX = 0.2
+LEAST_SAID_PX = 0.2
 LEAST_MAGNIFICATION = 0.001
 """A change by less is not worth a word."""
 JUMP_QUALITY = 2.0
@@ -250,8 +250,8 @@ class Drift:
     def _result(self, track: Track, used: Key, drift: tuple[float, float], step: float | None,
                 registration: Registration, at_s: float | None) -> DriftResult:
         trend = track.trend.update(*drift, at_s=at_s)
-        deformed_px = used.deformation_px + _deformed(registration)
-        sigma_px = math.hypot(_sigma(used.pose, registration), used.sigma_px, deformed_px)
+        systematic_px = used.systematic_px + _deformed(registration)
+        sigma_px = math.hypot(_sigma(used.pose, registration), used.sigma_px, systematic_px)
         turn = added(registration.rotation_deg, used.rotation_deg)
         return DriftResult(
             drift_y_px=drift[0], drift_x_px=drift[1], drift_sigma_px=sigma_px, rotation_deg=turn,
@@ -259,7 +259,7 @@ class Drift:
             jitter_y_px=None if trend is None else drift[0] - trend[0],
             jitter_x_px=None if trend is None else drift[1] - trend[1],
             registration_quality=registration.quality, reference_index=used.frame[1], jump_px=step,
-            problems=_remarks(used.magnification + _turn(registration)[1], deformed_px))
+            problems=_remarks(used.magnification + _turn(registration)[1], systematic_px))
 
     def _missed(self, track: Track, quality: float, problem: str) -> DriftResult:
         track.failures += 1
@@ -320,20 +320,20 @@ class Drift:
         found, graph = chosen.registration, track.graph
         edges: list[Edge] = []
         rotation_deg: float | None = 0.0
-        magnification = deformation_px = 0.0
+        magnification = systematic_px = 0.0
         if found is not None and found.reference_id in graph.keys and found.sigma_px is not None:
             base = graph.keys[found.reference_id]
             rotation_deg = added(base.rotation_deg, found.rotation_deg)
             turn = _turn(found)
             magnification = base.magnification + turn[1]
-            deformation_px = base.deformation_px + _deformed(found)
+            systematic_px = base.systematic_px + _deformed(found) + found.pull_px
             shift = carried(base.pose, (found.dy, found.dx), *turn)
             edges.append(Edge(base.id, reference.id, shift, math.hypot(_sigma(base.pose, found), _deformed(found))))
         reach = EDGE_REACH * min(chosen.image.shape)
         others = [older.id for older in graph.spread(chosen.drift, reach_px=reach, count=EDGES)
                   if found is None or older.id != found.reference_id]
         graph.add(Key(reference.id, chosen.frame, chosen.drift, 0.0, reference, True, rotation_deg, magnification,
-                      deformation_px), edges)
+                      systematic_px), edges)
         self._retarget(track, reference.id)
         track.waiting = others
         revisions = self._revise(track)
@@ -434,14 +434,14 @@ def _sigma(pose: tuple[float, float], registration: Registration) -> float:
     return math.hypot(registration.sigma_px or 0.0, registration.turn_sigma_rad * math.hypot(*pose))
 
 
-def _remarks(magnification: float, deformed_px: float) -> tuple[str, ...]:
+def _remarks(magnification: float, systematic_px: float) -> tuple[str, ...]:
     """Say what makes the drift less certain than it looks."""
     remarks = []
     if abs(magnification) > LEAST_MAGNIFICATION:
         word = "larger" if magnification > 0.0 else "smaller"
         remarks.append(f"{100.0 * abs(magnification):.2f} % {word} than the first frame: magnification or swelling")
-    if deformed_px > LEAST_DEFORMED_PX:
-        remarks.append(f"the sample deforms: drift uncertain by {deformed_px:.1f} px")
+    if systematic_px > LEAST_SAID_PX:
+        remarks.append(f"deformation or a fixed pattern: drift uncertain by {systematic_px:.1f} px")
     return tuple(remarks)
 
 

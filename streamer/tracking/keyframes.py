@@ -44,8 +44,8 @@ class Key:
     """Relative to the origin, from +x towards +y; None when it could not be told."""
     magnification: float = 0.0
     """Relative to the origin, as far as it was beyond doubt."""
-    deformation_px: float = 0.0
-    """Error of the pose from what the sample deformed on the way from the origin: it adds up, it does not average."""
+    systematic_px: float = 0.0
+    """Error of the pose from deformation and fixed pattern on the way from the origin: it adds up."""
 
 
 def carried(pose: tuple[float, float], shift: tuple[float, float], rotation_deg: float | None,
@@ -128,7 +128,7 @@ class KeyGraph:
         return {"limit": self.limit, "origin": self.origin, "edges": [list(edge) for edge in self.edges],
                 "keys": [{"id": key.id, "frame": list(key.frame), "pose": list(key.pose), "sigma_px": key.sigma_px,
                           "sharp": key.sharp, "rotation_deg": key.rotation_deg,
-                          "magnification": key.magnification, "deformation_px": key.deformation_px,
+                          "magnification": key.magnification, "systematic_px": key.systematic_px,
                           "reference": reference_state(key.reference)}
                          for key in self.keys.values()]}
 
@@ -145,7 +145,7 @@ class KeyGraph:
                 (float(item["pose"][0]), float(item["pose"][1])), float(item["sigma_px"]),
                 reference_from_state(item["reference"]), bool(item["sharp"]),
                 None if item["rotation_deg"] is None else float(item["rotation_deg"]),
-                float(item["magnification"]), float(item["deformation_px"]))
+                float(item["magnification"]), float(item["systematic_px"]))
         return graph
 
     def _solve(self) -> None:

@@ -36,7 +36,7 @@ class _Usual:
     """What usable frames of a view look like."""
 
     means: deque[float] = field(default_factory=lambda: deque(maxlen=_MEMORY))
-    structures: deque[float] = field(default_factory=lambda: deque(maxlen=_MEMORY))
+    structures: deque[FloatArray] = field(default_factory=lambda: deque(maxlen=_MEMORY))
     noises: deque[float] = field(default_factory=lambda: deque(maxlen=_MEMORY))
     """Noise floor times the mean, which is constant for photons."""
     blocks: deque[FloatArray] = field(default_factory=lambda: deque(maxlen=_MEMORY))
@@ -147,10 +147,9 @@ class Exposure:
             if excess > _NOISIER:
                 return f"no structure: {excess:.0f} times the usual noise for this light"
         if usual.structures and power is not None:
-            ordinary = float(np.median(usual.structures))
-            found = _structure(power)
-            if found < FAINT * ordinary:
-                return f"empty beam: structure has {100 * found / ordinary:.1f} % of its usual power"
+            share = _structure(power) / np.maximum(np.median(usual.structures, axis=0), 1e-30)
+            if share.max() < FAINT:   # strong defocus leaves the coarsest structure
+                return f"empty beam: structure has {100 * float(share[1]):.1f} % of its usual power"
         return ""
 
     def _shaded(self, usual: _Usual, level: Level) -> float:
@@ -166,10 +165,11 @@ class Exposure:
         return share if any(covered) and share > _SHADE else 0.0
 
 
-def _structure(power: PolarPower) -> float:
-    """Power of the coarse structure, relative to the squared mean brightness."""
-    coarse = power.power[:_COARSE_RINGS]
-    return max(float(np.sum(coarse * power.counts[:_COARSE_RINGS])) / (power.shape[0] * power.shape[1]), 0.0)
+def _structure(power: PolarPower) -> FloatArray:
+    """Power of the coarsest and of all coarse structure, relative to the squared mean brightness."""
+    rings = (power.power[:_COARSE_RINGS] * power.counts[:_COARSE_RINGS]).sum(axis=1)
+    found: FloatArray = np.array([rings[0], rings.sum()], np.float32).clip(0)
+    return found / np.float32(power.shape[0] * power.shape[1])
 
 
 def _significance(power: PolarPower) -> float:

@@ -35,6 +35,13 @@ def test_usable_frames_are_usable(scene, photons):
     assert judge(exposure, scene.frame(rng, photons=photons * 0.4)) == ""
 
 
+def test_strong_defocus_is_no_empty_beam(scene):
+    rng = np.random.default_rng(2)
+    exposure = settled(scene, rng, 1000)
+    for sigma_px in (8, 12, 16):
+        assert judge(exposure, scene.frame(rng, photons=1000, defocus_px=sigma_px)) == ""
+
+
 def bad_frames(rng: np.random.Generator, scene: Scene) -> dict[str, np.ndarray]:
     bright = scene.frame(rng, photons=200)
     return {

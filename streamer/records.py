@@ -341,7 +341,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pixel_size_nm: float | None = None
     calibration: CalibrationState = CalibrationState()
     motion: list[ViewMotion] = []
-    """Of every view that has a trend."""
+    """Of the views that have a trend, the 32 seen last."""
     settings_revision: int = 0
     blur_tolerance_px: float = 0.0
     blur_score_threshold: float = 0.0

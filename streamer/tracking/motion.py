@@ -17,6 +17,8 @@ from streamer.tracking.trend import Trend
 
 LOOK_BACK = 4096
 """Frames in the histograms."""
+LISTED = 32
+"""Views that are described, those seen last."""
 BINS = 25
 BIN_SIGMAS = 0.5
 
@@ -29,6 +31,7 @@ class _View:
     trend: Trend | None = None
     leaving: Leaving = field(default_factory=Leaving)
     stage: StageMove | None = None
+    description: ViewMotion | None = None
 
 
 class Motion:
@@ -69,8 +72,8 @@ class Motion:
         state = trend.state
         if state is None:
             return None
-        known = self._views.setdefault(view, _View())
-        known.trend = trend
+        known = self._views[view] = self._views.pop(view, _View())   # the newest last
+        known.trend, known.description = trend, None
         known.jitter.append(jitter_px)
         known.leaving = leaving(state, region_of(self._settings.forecast, shape), shape, frames_seen=trend.count)
         y_px, x_px = (float(value) for value in (state.share * state.level).sum(axis=1))
@@ -78,8 +81,13 @@ class Motion:
         return known.leaving, known.stage
 
     def views(self) -> list[ViewMotion]:
-        """Describe the motion of every view that has a trend."""
-        return [found for view, known in self._views.items() if (found := _describe(view, known)) is not None]
+        """Describe the motion of the views that have a trend, the one seen last at the end."""
+        found = []
+        for view, known in list(self._views.items())[-LISTED:]:
+            known.description = known.description or _describe(view, known)
+            if known.description is not None:
+                found.append(known.description)
+        return found
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as builtins and arrays; the trends belong to the drift, the forecast to the next frame."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streamer.settings import load
-from streamer.tracking.motion import BINS, Motion, histogram
+from streamer.tracking.motion import BINS, LISTED, Motion, histogram
 from streamer.tracking.trend import Trend
 
 SHAPE = (600, 640)
@@ -64,3 +64,14 @@ def test_a_restored_motion_counts_on():
     assert again.views() == []
     found, = fed(again, 40, seed=2).views()
     assert found.frames == 2 * 37
+
+
+def test_of_many_views_those_seen_last_are_described():
+    motion = Motion(load())
+    for number in range(LISTED + 5):
+        fed(motion, 5, view=f"view {number}")
+    fed(motion, 5, view="view 2")
+    names = [view.view for view in motion.views()]
+    assert len(names) == LISTED
+    assert names[-1] == "view 2"
+    assert "view 0" not in names

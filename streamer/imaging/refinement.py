@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamer.imaging import tiles
 from streamer.imaging.prepared import Prepared, half, half_usable, working_binning
-from streamer.imaging.rigid_fit import Fit, fit_motion
+from streamer.imaging.rigid_fit import Fit, fit_motion, rough_shift
 from streamer.records import BoolArray, FloatArray
 
 LARGEST_ROUNDS = 5
@@ -58,9 +58,9 @@ def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float,
     half_level, full_level = levels
     found = tiles.match_tiles(half_level, half(frame.contrast), (shift[0] / 2, shift[1] / 2),
                               half_usable(frame.usable))
-    fit = None if found is None else fit_motion(found)
-    if fit is not None:
-        shift = fit.shift * 2.0
+    rough = None if found is None else rough_shift(found)
+    if rough is not None:
+        shift = rough * 2.0
     settled = _settle(full_level, frame, shift)
     if settled is None:
         return None

@@ -46,18 +46,22 @@ class Fit(NamedTuple):
     stretch_sigma: float
     inliers: float
     """Share of the structure that moved together, to about a pixel."""
-    scatter_px: float
-    """Standard deviation between the tiles beyond what each of them predicts: deformation, pattern."""
     deformation_px: float
     """Root mean square of what the tiles moved together with their neighbours, not with the fit."""
 
 
+def rough_shift(tiles: Tiles) -> Doubles | None:
+    """Return the shift (2,) that most tiles share, a start for a finer level; None when too few can tell."""
+    variance, informed = _informed(tiles)
+    if int(informed.sum()) < 2:
+        return None
+    return _start(tiles.shift[informed], tiles.covariance[informed], variance[informed])
+
+
 def fit_motion(tiles: Tiles, *, turning: bool = False) -> Fit | None:
     """Fit a shift to the tiles, with rotation and magnification if `turning`; None when too few can tell."""
-    variance = 0.5 * (tiles.covariance[:, 0, 0] + tiles.covariance[:, 1, 1])
-    informed = ~tiles.lost & (variance < LARGEST_STEP_PX**2)
-    count = int(informed.sum())
-    if count < (8 if turning else 2):
+    variance, informed = _informed(tiles)
+    if int(informed.sum()) < (8 if turning else 2):
         return None
     shift, own, variance = tiles.shift[informed], tiles.covariance[informed], variance[informed]
     design = _design(tiles.place, turning=turning)
@@ -65,7 +69,6 @@ def fit_motion(tiles: Tiles, *, turning: bool = False) -> Fit | None:
     motion = np.zeros(design.shape[2])
     motion[:2] = _start(shift, own, variance)
     strong = variance <= np.median(variance)
-    weight, scatter = own, 0.0
     for turn in range(ROUNDS):
         deviation = shift - known @ motion
         if turn < ROUNDS_WITH_SCATTER:
@@ -85,7 +88,13 @@ def fit_motion(tiles: Tiles, *, turning: bool = False) -> Fit | None:
         turn_sigma_rad, stretch_sigma = (math.sqrt(max(float(covariance[place, place]), 0.0)) / ARM_PX
                                          for place in (2, 3))
     return Fit(motion[:2], covariance[:2, :2], turn_rad, turn_sigma_rad, stretch, stretch_sigma,
-               _inliers(tiles, away), math.sqrt(scatter), _deformation(deviation, weight, tiles.place[informed]))
+               _inliers(tiles, away), _deformation(deviation, weight, tiles.place[informed]))
+
+
+def _informed(tiles: Tiles) -> tuple[Doubles, NDArray[np.bool_]]:
+    """Return the variance of each tile, the mean of both axes, and whether it can tell anything."""
+    variance = 0.5 * (tiles.covariance[:, 0, 0] + tiles.covariance[:, 1, 1])
+    return variance, ~tiles.lost & (variance < LARGEST_STEP_PX**2)
 
 
 def _start(shift: Doubles, own: Doubles, variance: Doubles) -> Doubles:

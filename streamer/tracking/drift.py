@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import CommandError
-from streamer.imaging.prepared import prepare_frame
 from streamer.imaging.registration import (
     Registration,
     prepare_reference,
@@ -27,19 +26,13 @@ from streamer.imaging.registration import (
 )
 from streamer.records import FloatArray
 from streamer.settings import DriftSettings
+from streamer.tracking.drift_judgement import deformed, measure, place_of, remarks, sigma_of, trusted, turn_of
 from streamer.tracking.drift_track import ROWS, DriftResult, Row, Spare, Target, Track, added, moved
 from streamer.tracking.keyframes import Edge, FrameKey, Key, KeyGraph, backwards, carried
 from streamer.tracking.trend import Trend
 
 __all__ = ["Drift", "DriftResult", "Target", "measure", "trusted"]
 
-LEAST_INLIERS = 0.2
-LARGEST_SIGMA_PX = 1.0
-DEFORMED_SHARE = 0.35
-"""Of the deformation of what is seen: the error of the drift, which the part that is not seen would change."""
-LEAST_SAID_PX = 0.2
-LEAST_MAGNIFICATION = 0.001
-"""A change by less is not worth a word."""
 JUMP_QUALITY = 2.0
 """A jump by more than a key step must match this much better than the quality gate asks for."""
 INLIERS_KEPT, QUALITY_KEPT, NEAR_GATE = 0.8, 0.7, 1.5
@@ -56,36 +49,6 @@ KEY_BYTES = 160_000_000
 REVISE_PX = 0.01
 WARM_VIEWS = 8
 """Views whose active key keeps its tile caches, six times the memory of the frame."""
-
-
-def trusted(registration: Registration, settings: DriftSettings) -> bool:
-    """Tell whether a registration passes the quality gate."""
-    return (not registration.problem and not registration.ambiguous and registration.sigma_px is not None
-            and registration.quality >= settings.quality and registration.inliers >= LEAST_INLIERS
-            and registration.sigma_px <= LARGEST_SIGMA_PX)
-
-
-def measure(image: NDArray[Any], target: Target, *, settings: DriftSettings,
-            weight: FloatArray | None = None) -> Registration:
-    """Register a frame against the active key or, when that fails, against all others.
-
-    Parameters
-    ----------
-    image : (M, N)
-        Corrected frame.
-    target : Target
-        From `Drift.target`; may be a little older than the track.
-    weight : (M, N), optional
-        Expected photons per pixel, on any scale.
-    """
-    if target.active is None:
-        return Registration(math.nan, math.nan, None, 0.0, 0.0, problem="the view has no reference yet")
-    frame = prepare_frame(image, weight=weight)
-    found = register_prepared((target.active,), frame, min_overlap=settings.overlap)
-    if trusted(found, settings) or not target.others:
-        return found
-    other = register_prepared(target.others, frame, min_overlap=settings.overlap)
-    return other if trusted(other, settings) else found
 
 
 class Drift:
@@ -118,7 +81,7 @@ class Drift:
         used = track.graph.keys.get(registration.reference_id)   # type: ignore[arg-type]
         if used is None:
             return None
-        return _place(used, registration)
+        return place_of(used, registration)
 
     def update(self, view: str, key: FrameKey, image: NDArray[Any], registration: Registration, *, verdict: str,
                weight: FloatArray | None = None, at_s: float | None = None) -> DriftResult:
@@ -158,7 +121,7 @@ class Drift:
             problem = registration.problem or "not registered: the match is too weak"
             return replace(self._missed(track, registration.quality, problem), revisions=revisions)
         used = track.graph.keys[registration.reference_id]   # type: ignore[index]
-        drift = _place(used, registration)
+        drift = place_of(used, registration)
         step = None if track.last is None else math.dist(drift, track.last)
         needed = min(JUMP_QUALITY * self.settings.quality, 0.9)
         if step is not None and step > self.settings.key_step * min(image.shape) and registration.quality < needed:
@@ -215,7 +178,7 @@ class Drift:
             self._retarget(track, reference.id)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the state as builtins and arrays; the rows that may still be revised are not part of it."""
+        """Return the state as builtins and arrays; what goes on from it gives the same drift."""
         return {"next_id": self._next_id, "version": self._version,
                 "views": {view: track.snapshot() for view, track in self._tracks.items()}}
 
@@ -225,10 +188,10 @@ class Drift:
         self._tracks = {}
         for view, item in state["views"].items():
             track = Track.restore(item)
-            best = track.best_quality, track.best_inliers, track.since_key
-            self._retarget(track, int(item["active"]))
-            track.best_quality, track.best_inliers, track.since_key = best
-            track.waiting = [int(id_) for id_ in item["waiting"]]
+            kept = replace(track)
+            self._retarget(track, int(item["active"]))   # which begins anew what follows
+            track.best_quality, track.best_inliers = kept.best_quality, kept.best_inliers
+            track.since_key, track.spare, track.waiting = kept.since_key, kept.spare, kept.waiting
             self._tracks[str(view)] = track
 
     def _begin(self, view: str, key: FrameKey, image: NDArray[Any], weight: FloatArray | None, *,
@@ -250,8 +213,8 @@ class Drift:
     def _result(self, track: Track, used: Key, drift: tuple[float, float], step: float | None,
                 registration: Registration, at_s: float | None) -> DriftResult:
         trend = track.trend.update(*drift, at_s=at_s)
-        systematic_px = used.systematic_px + _deformed(registration)
-        sigma_px = math.hypot(_sigma(used.pose, registration), used.sigma_px, systematic_px)
+        systematic_px = used.systematic_px + deformed(registration)
+        sigma_px = math.hypot(sigma_of(used.pose, registration), used.sigma_px, systematic_px)
         turn = added(registration.rotation_deg, used.rotation_deg)
         return DriftResult(
             drift_y_px=drift[0], drift_x_px=drift[1], drift_sigma_px=sigma_px, rotation_deg=turn,
@@ -259,7 +222,7 @@ class Drift:
             jitter_y_px=None if trend is None else drift[0] - trend[0],
             jitter_x_px=None if trend is None else drift[1] - trend[1],
             registration_quality=registration.quality, reference_index=used.frame[1], jump_px=step,
-            problems=_remarks(used.magnification + _turn(registration)[1], systematic_px))
+            problems=remarks(used.magnification + turn_of(registration)[1], systematic_px))
 
     def _missed(self, track: Track, quality: float, problem: str) -> DriftResult:
         track.failures += 1
@@ -324,11 +287,11 @@ class Drift:
         if found is not None and found.reference_id in graph.keys and found.sigma_px is not None:
             base = graph.keys[found.reference_id]
             rotation_deg = added(base.rotation_deg, found.rotation_deg)
-            turn = _turn(found)
+            turn = turn_of(found)
             magnification = base.magnification + turn[1]
-            systematic_px = base.systematic_px + _deformed(found) + found.pull_px
+            systematic_px = base.systematic_px + deformed(found) + found.pull_px
             shift = carried(base.pose, (found.dy, found.dx), *turn)
-            edges.append(Edge(base.id, reference.id, shift, math.hypot(_sigma(base.pose, found), _deformed(found))))
+            edges.append(Edge(base.id, reference.id, shift, math.hypot(sigma_of(base.pose, found), deformed(found))))
         reach = EDGE_REACH * min(chosen.image.shape)
         others = [older.id for older in graph.spread(chosen.drift, reach_px=reach, count=EDGES)
                   if found is None or older.id != found.reference_id]
@@ -350,10 +313,10 @@ class Drift:
         back = register_prepared((active,), older.reference.frame, min_overlap=self.settings.overlap)
         if not trusted(back, self.settings) or back.sigma_px is None:
             return ()
-        rotation_deg, magnification = _turn(back)
+        rotation_deg, magnification = turn_of(back)
         way = backwards((back.dy, back.dx), rotation_deg, magnification)
         shift = carried(older.pose, way, -rotation_deg, 1.0 / (1.0 + magnification) - 1.0)
-        track.graph.connect(Edge(older.id, active.id, shift, math.hypot(_sigma(older.pose, back), _deformed(back))))
+        track.graph.connect(Edge(older.id, active.id, shift, math.hypot(sigma_of(older.pose, back), deformed(back))))
         return self._revise(track)
 
     def _revise(self, track: Track) -> tuple[tuple[FrameKey, DriftResult], ...]:
@@ -415,36 +378,3 @@ class Drift:
     def _take_id(self) -> int:
         self._next_id += 1
         return self._next_id - 1
-
-
-def _place(used: Key, registration: Registration) -> tuple[float, float]:
-    """Return where a frame is that was measured against a key."""
-    way = carried(used.pose, (registration.dy, registration.dx), *_turn(registration))
-    return used.pose[0] + way[0], used.pose[1] + way[1]
-
-
-def _turn(registration: Registration) -> tuple[float, float]:
-    """Return rotation (degrees) and magnification as far as they are beyond doubt: far from the centre they weigh."""
-    return ((registration.rotation_deg or 0.0, registration.magnification or 0.0) if registration.turned
-            else (0.0, 0.0))
-
-
-def _sigma(pose: tuple[float, float], registration: Registration) -> float:
-    """Return the error of a measurement as seen from the origin, in px."""
-    return math.hypot(registration.sigma_px or 0.0, registration.turn_sigma_rad * math.hypot(*pose))
-
-
-def _remarks(magnification: float, systematic_px: float) -> tuple[str, ...]:
-    """Say what makes the drift less certain than it looks."""
-    remarks = []
-    if abs(magnification) > LEAST_MAGNIFICATION:
-        word = "larger" if magnification > 0.0 else "smaller"
-        remarks.append(f"{100.0 * abs(magnification):.2f} % {word} than the first frame: magnification or swelling")
-    if systematic_px > LEAST_SAID_PX:
-        remarks.append(f"deformation or a fixed pattern: drift uncertain by {systematic_px:.1f} px")
-    return tuple(remarks)
-
-
-def _deformed(registration: Registration) -> float:
-    """Return the error of the drift that the deformation of what is seen means, in px."""
-    return DEFORMED_SHARE * registration.deformation_px

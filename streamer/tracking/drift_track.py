@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -101,17 +101,47 @@ class Track:
                 "active": -1 if self.target.active is None else self.target.active.id,
                 "last": None if self.last is None else list(self.last), "failures": self.failures,
                 "since_key": self.since_key, "waiting": list(self.waiting),
-                "best": [self.best_quality, self.best_inliers]}
+                "best": [self.best_quality, self.best_inliers],
+                "rows": [[list(row.frame), row.key, list(row.pose), _result_state(row.result)] for row in self.rows],
+                "spare": None if self.spare is None else {
+                    "frame": list(self.spare.frame), "image": self.spare.image, "weight": self.spare.weight,
+                    "drift": list(self.spare.drift),
+                    "registration": None if self.spare.registration is None else asdict(self.spare.registration)},
+                "newest": None if self.newest is None else [list(self.newest[0]), *self.newest[1:]]}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Track:
         """Return the track that `snapshot` described, without a target."""
         track = cls(KeyGraph.restore(state["graph"]), Trend.restore(state["trend"]))
-        track.origin_frame = (str(state["origin_frame"][0]), int(state["origin_frame"][1]))
+        track.origin_frame = _key_of(state["origin_frame"])
         track.last = None if state["last"] is None else (float(state["last"][0]), float(state["last"][1]))
         track.failures, track.since_key = int(state["failures"]), int(state["since_key"])
         track.best_quality, track.best_inliers = (float(value) for value in state["best"])
+        track.waiting = [int(id_) for id_ in state["waiting"]]
+        for frame, key, pose, result in state["rows"]:
+            track.rows.append(Row(_key_of(frame), int(key), (float(pose[0]), float(pose[1])), _result_from(result)))
+        spare, newest = state["spare"], state["newest"]
+        if spare is not None:
+            found = None if spare["registration"] is None else Registration(**spare["registration"])
+            drift = float(spare["drift"][0]), float(spare["drift"][1])
+            track.spare = Spare(_key_of(spare["frame"]), spare["image"], spare["weight"], drift, found)
+        if newest is not None:
+            track.newest = _key_of(newest[0]), newest[1], newest[2]
         return track
+
+
+def _key_of(state: Sequence[Any]) -> FrameKey:
+    return str(state[0]), int(state[1])
+
+
+def _result_state(result: DriftResult) -> dict[str, Any]:
+    """Return a result as builtins; what it revised was published with it."""
+    state = {item.name: getattr(result, item.name) for item in fields(result)}
+    return state | {"problems": list(result.problems), "revisions": []}
+
+
+def _result_from(state: Mapping[str, Any]) -> DriftResult:
+    return DriftResult(**{**state, "problems": tuple(state["problems"]), "revisions": ()})
 
 
 def moved(result: DriftResult, offset: tuple[float, float]) -> DriftResult:

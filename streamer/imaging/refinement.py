@@ -48,7 +48,7 @@ class Motion(NamedTuple):
     deformation_px: float
     """Root mean square of the smooth deformation of what is seen, about the shift."""
     pull_px: float
-    """Part of sigma, per axis, that is the same in every frame near this one: the pull of a fixed pattern."""
+    """Part of sigma that is the same in every frame near this one: the pull of a fixed pattern."""
 
 
 def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float, float]) -> Motion | None:
@@ -66,10 +66,9 @@ def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float,
         return None
     fit, turned = _with_rotation(full_level, frame, *settled)
     sigma = math.hypot(math.sqrt(max(float(np.trace(fit.covariance)) / 2.0, 0.0)), ERROR_FLOOR_PX)
-    pull = 0.0
-    if not frame.weighted:   # what does not move pulls all tiles the same way, which their scatter does not show
-        pull = _pull(settled[0], math.hypot(*fit.shift)) / math.sqrt(2.0)
-        sigma = math.hypot(sigma, pull)
+    # what does not move pulls all tiles the same way, which their scatter does not show
+    pull = _pull(settled[0], math.hypot(*fit.shift), flats=frame.weighted)
+    sigma = math.hypot(sigma, pull)
     dy, dx = (float(value) * working for value in fit.shift)
     rotation = math.degrees(fit.turn_rad) if fit.turn_sigma_rad < TURN_SIGMA_RAD else None
     stretch = fit.stretch if fit.stretch_sigma < TURN_SIGMA_RAD else None
@@ -78,15 +77,17 @@ def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float,
                   fit.deformation_px * working, pull * working)
 
 
-def _pull(found: tiles.Tiles, away_px: float) -> float:
+def _pull(found: tiles.Tiles, away_px: float, *, flats: bool) -> float:
     """Return how far a pattern that does not move may have pulled the shift towards zero, in px.
 
     Where squared slopes of pattern and sample are as p to s, a sample that moved by d is found at d s / (s + p), and
     the residual is that of a shift squared of d^2 p s / (s + p)^2: the pull is the residual over the shift found.
+    With flats only what is clearly left over counts: the screen has changed since they were taken.
     """
     noise, excess = float(np.median(found.noise_px2)), float(np.median(found.excess_px2))
     away_px = max(away_px, 1e-3)
-    pull = max(excess, UNCERTAIN_NOISE * noise) / away_px
+    left = max(excess - UNCERTAIN_NOISE * noise, 0.0) if flats else max(excess, UNCERTAIN_NOISE * noise)
+    pull = left / away_px
     clear = 2.0 * math.sqrt(max(excess - 2.0 * UNCERTAIN_NOISE * noise, 0.0))
     return min(pull, max(LARGEST_PULL * away_px, clear)) * math.exp(-((away_px / PATTERN_RANGE_PX) ** 2))
 

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from support import motion_scenes
 
 from streamer.errors import FrameError
@@ -77,7 +78,8 @@ def test_without_flats_a_small_shift_is_given_a_large_error(canvas):
     missed, sigmas, _ = errors(canvas, photons=300, seed=502, pattern=2.0, reach=6.0, corrected=False)
     _, with_flats, _ = errors(canvas, photons=300, seed=502, pattern=2.0, reach=6.0)
     assert np.median(sigmas) > 5 * np.median(with_flats)
-    assert np.mean(np.abs(missed) < 3 * sigmas[:, None]) > 0.9
+    assert np.mean(np.abs(missed) < sigmas[:, None]) > 0.5
+    assert np.mean(np.abs(missed) < 2 * sigmas[:, None]) > 0.9
 
 
 @pytest.mark.parametrize("rotation_deg", [0.1, -0.35, 1.0])
@@ -91,6 +93,50 @@ def test_a_rotation_is_measured_and_does_not_spoil_the_shift(canvas, rotation_de
 def test_a_sample_that_does_not_turn_has_no_rotation(canvas):
     _, _, found = errors(canvas, photons=500, seed=504, frames=4)
     assert [result.rotation_deg for result in found] == pytest.approx([0.0] * 4, abs=0.01)
+
+
+@pytest.mark.parametrize("magnification", [0.005, -0.004])
+def test_a_magnification_is_told_from_a_shift(canvas, magnification):
+    """The change is about the centre of the canvas, half a pixel beside that of the frame."""
+    rng = np.random.default_rng(505)
+    flat = motion_scenes.Scene(canvas, seed=505).flat
+    centre = (np.array(canvas.shape) - 1) / 2
+    drift = np.array([14.3, -22.8])
+    y, x = (np.arange(size) for size in canvas.shape)
+    places = np.meshgrid(*((along - middle - shift) / (1 + magnification) + middle
+                           for along, middle, shift in zip((y, x), centre, drift, strict=True)), indexing="ij")
+    larger = ndimage.map_coordinates(canvas, places, order=5, mode="grid-wrap").astype(np.float32)
+    frames = [rng.poisson(np.clip(image[185:839, 173:851] * flat, 0, None)) / flat for image in (canvas, larger)]
+    result = register(prepare_reference(frames[0], id=1), frames[1])
+    assert result.magnification == pytest.approx(magnification, abs=3e-4)
+    assert (result.dy, result.dx) == pytest.approx(drift, abs=0.03)
+    assert result.rotation_deg == pytest.approx(0.0, abs=0.02)
+
+
+def test_what_keeps_its_size_has_no_magnification(canvas):
+    _, _, found = errors(canvas, photons=500, seed=506, frames=4)
+    assert [result.magnification for result in found] == pytest.approx([0.0] * 4, abs=3e-4)
+    assert not any(result.turned for result in found)
+
+
+def test_a_part_that_moves_by_itself_is_not_followed(canvas):
+    """A disc of 30 % of the view moves by another 3 px: the rest is the sample, and the error is said to be larger."""
+    rng = np.random.default_rng(507)
+    y, x = np.indices(canvas.shape)
+    away = 3.0 / (1 + np.exp((np.hypot(y - 520, x - 500) - 200) / 15))
+    torn = ndimage.map_coordinates(canvas, [y - away, x], order=5, mode="grid-wrap").astype(np.float32)
+    before, after = motion_scenes.Scene(canvas, seed=507), motion_scenes.Scene(torn, seed=507)
+    flat = before.mean_flat(rng)
+    reference = prepare_reference(before.corrected((0.0, 0.0), rng, flat=flat), id=1, weight=flat)
+    result = register(reference, after.corrected((20.4, -7.7), rng, flat=flat), weight=flat)
+    assert math.hypot(result.dy - 20.4, result.dx + 7.7) < 0.25
+    assert result.deformation_px > 0.5
+
+
+def test_a_gradient_of_the_light_does_not_pull(canvas):
+    missed, sigmas, _ = errors(canvas, photons=2000, seed=508, brightness=0.7, gradient=0.3)
+    assert np.abs(missed.mean(axis=0)).max() < 0.012
+    assert np.mean(np.abs(missed) < 2 * sigmas[:, None]) > 0.8
 
 
 @pytest.mark.parametrize("shift", [(3, -2), (-40, 25), (0, 71), (80, -60)])

@@ -27,6 +27,8 @@ ARM_PX = 100.0
 SHARED_PX, SHARED_BY = 0.1, 0.35
 """Tiles share a motion to about this, beyond their errors, and such a share of them must."""
 LEAST_TILES_OF_FIELD = 12
+EVEN_PX = 0.3
+"""Tiles with smaller errors than this have an even say in what deforms."""
 
 Doubles = NDArray[np.float64]
 
@@ -88,7 +90,7 @@ def fit_motion(tiles: Tiles, *, turning: bool = False) -> Fit | None:
         turn_sigma_rad, stretch_sigma = (math.sqrt(max(float(covariance[place, place]), 0.0)) / ARM_PX
                                          for place in (2, 3))
     return Fit(motion[:2], covariance[:2, :2], turn_rad, turn_sigma_rad, stretch, stretch_sigma,
-               _inliers(tiles, away), _deformation(deviation, weight, tiles.place[informed]))
+               _inliers(tiles, away), _deformation(deviation, variance, tiles.place[informed]))
 
 
 def _informed(tiles: Tiles) -> tuple[Doubles, NDArray[np.bool_]]:
@@ -124,18 +126,20 @@ def _design(place: Doubles, *, turning: bool) -> Doubles:
     return design
 
 
-def _deformation(deviation: Doubles, weight: Doubles, place: Doubles) -> float:
-    """Root mean square of the quadratic field in the deviations, beyond twice what chance puts into it."""
+def _deformation(deviation: Doubles, variance: Doubles, place: Doubles) -> float:
+    """Root mean square of what neighbouring tiles have in common in their deviations, beyond chance."""
     if len(deviation) < LEAST_TILES_OF_FIELD:
         return 0.0
-    y, x = (place / np.abs(place).max()).T
-    basis = np.stack([np.ones_like(y), y, x, y * y, x * y, x * x], axis=1)
-    trust = weight[:, 0, 0] + weight[:, 1, 1]
-    weighted = basis * trust[:, None]
-    field = basis @ np.linalg.lstsq(weighted.T @ basis, weighted.T @ deviation, rcond=1e-9)[0]
-    rest = float(trust @ np.square(deviation - field).sum(axis=1)) / (len(deviation) - basis.shape[1])
-    power = float(trust @ np.square(field).sum(axis=1)) - 2.0 * basis.shape[1] * rest
-    return math.sqrt(max(power / float(trust.sum()), 0.0))
+    distance = np.square(place[:, None] - place[None]).sum(axis=2)
+    np.fill_diagonal(distance, np.inf)
+    trust = 1.0 / (variance + EVEN_PX**2)   # steep parts of the field have large errors, and count
+    pairs = (distance < 2.5 * distance.min()) * np.multiply.outer(trust, trust)
+    total = float(pairs.sum())
+    product = deviation @ deviation.T
+    squared = np.einsum("ti,ti->t", deviation, deviation)
+    # two independent deviations have a product of 0 on average, with this spread of the mean over all pairs
+    chance = math.sqrt(float((np.square(pairs) * np.multiply.outer(squared, squared)).sum()))
+    return math.sqrt(max(float((pairs * product).sum()) - chance, 0.0) / total)
 
 
 def _spread(deviation: Doubles, variance: Doubles, strong: NDArray[np.bool_]) -> tuple[float, float]:

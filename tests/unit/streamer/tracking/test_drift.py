@@ -2,12 +2,13 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
 from support import motion_scenes
 
-from streamer.errors import CommandError
+from streamer.errors import CommandError, FrameError
 from streamer.settings import DriftSettings
 from streamer.tracking import drift as drifting
 from streamer.tracking.drift import Drift, measure
@@ -235,17 +236,85 @@ class TestRebase:
             track.rebase("", ("a", 1))
 
 
-def test_a_restored_track_goes_on_as_before(track, movie):
+def test_a_restored_track_goes_on_as_before(movie):
+    """Wherever it was cut: over new keys, measurements that wait, and rows that are revised later."""
     rng = np.random.default_rng(1)
-    images = [movie.frame(rng.uniform(-50, 50, 2)) for _ in range(10)]
-    for index, image in enumerate(images[:6]):
-        feed(track, index, image)
+    images = [movie.frame(place + rng.uniform(-3, 3, 2)) for place in np.linspace((0, 0), (-110, 80), 16)]
+
+    def followed(cuts):
+        track, rows = Drift(DriftSettings()), {}
+        for index, image in enumerate(images):
+            if index in cuts:
+                state = track.snapshot()
+                track = Drift(DriftSettings())
+                track.restore(state)
+            verdict = "blurred" if index == 7 else "sharp"
+            rows["a", index] = feed(track, index, image, verdict=verdict)
+            rows.update(rows["a", index].revisions)
+        return rows
+    expected, again = followed(()), followed((1, 6, 8, 13))
+    assert len({result.reference_index for result in expected.values()}) > 2
+    for key, result in again.items():
+        assert off(result, (expected[key].drift_y_px, expected[key].drift_x_px)) < 1e-6
+        assert result.drift_sigma_px == pytest.approx(expected[key].drift_sigma_px)
+        assert result.reference_index == expected[key].reference_index
+
+
+def test_a_restored_track_has_its_rows_and_a_frame_to_begin_with(track, movie):
+    for index in range(5):
+        feed(track, index, movie.frame((4 * index, 0)))
     again = Drift(DriftSettings())
     again.restore(track.snapshot())
-    for index, image in enumerate(images[6:], start=6):
-        expected, result = feed(track, index, image), feed(again, index, image)
-        assert (result.drift_y_px, result.drift_x_px) == pytest.approx((expected.drift_y_px, expected.drift_x_px))
-        assert result.reference_index == expected.reference_index
+    assert again.snapshot()["views"][""]["rows"] == track.snapshot()["views"][""]["rows"]
+    again.rebase("")
+    assert again.reference("")[0] == 4
+
+
+def test_frames_may_come_in_any_order(track, movie):
+    for index in (5, 4, 9, 0, 2):
+        place = (3.0 * index, -2.0 * index)
+        assert off(feed(track, index, movie.frame(place)), (3.0 * (index - 5), -2.0 * (index - 5))) < 0.1
+
+
+def test_a_frame_of_another_shape_is_refused_and_the_track_goes_on(track, movie):
+    feed(track, 0, movie.frame((0, 0)))
+    with pytest.raises(FrameError, match="one shape"):
+        feed(track, 1, movie.frame((2, 3))[:300])
+    assert off(feed(track, 2, movie.frame((4, -6))), (4, -6)) < 0.1
+
+
+def test_a_lattice_is_said_to_repeat_and_the_track_survives(track):
+    y, x = np.indices(SHAPE)
+    rng = np.random.default_rng(2)
+    lattice = (1.0 + 0.3 * np.cos(2 * np.pi * y / 27) * np.cos(2 * np.pi * x / 27)).astype(np.float32)
+    frames = [rng.poisson(400 * np.roll(lattice, (shift, 0), (0, 1))).astype(np.float32) for shift in (0, 6, 12)]
+    feed(track, 0, frames[0])
+    for index in (1, 2):
+        result = feed(track, index, frames[index])
+        assert result.drift_y_px is None
+        assert result.registration_quality < 0.3
+        assert "repeating structure" in result.problems[0]
+
+
+def test_a_magnification_is_said(track, movie):
+    feed(track, 0, movie.frame((0, 0)))
+    image = movie.frame((5, 3))
+    rows, columns = image.shape
+    matrix = np.array([[1.005, 0, -0.0025 * (columns - 1)], [0, 1.005, -0.0025 * (rows - 1)]])
+    result = feed(track, 1, cv2.warpAffine(image, matrix, (columns, rows), flags=cv2.INTER_LANCZOS4))
+    assert any(problem.startswith("0.5") and "larger" in problem for problem in result.problems)
+    assert off(result, (5 * 1.005, 3 * 1.005)) < 0.15
+
+
+def test_a_sample_that_deforms_has_a_larger_error(track, movie):
+    """Every part of it moves by another distance of up to 1 px; the mean over the view is what is meant."""
+    feed(track, 0, movie.frame((0, 0)))
+    still = feed(track, 1, movie.frame((12, -7)))
+    y, x = np.indices(SHAPE, dtype=np.float32)
+    bent = cv2.remap(movie.frame((12, -7)), x, y - np.sin(x / 60).astype(np.float32), cv2.INTER_CUBIC)
+    result = feed(track, 2, bent)
+    assert result.drift_sigma_px > 5 * still.drift_sigma_px
+    assert off(result, (12, -7)) < 4 * result.drift_sigma_px
 
 
 def test_a_snapshot_holds_builtins_and_arrays(track, movie):

@@ -102,3 +102,11 @@ def test_rotations_about_a_key_are_carried_to_the_origin():
     back = backwards((3.0, -4.0), 30.0)
     forth = carried(back, (3.0, -4.0), 30.0)   # where the way back leads to, seen from the start
     assert (back[0] + forth[0], back[1] + forth[1]) == pytest.approx((0.0, 0.0))
+
+
+def test_magnifications_about_a_key_are_carried_to_the_origin():
+    """What lies 100 px from the centre comes half a pixel further out; forth and back again is nowhere."""
+    assert carried((0.0, 100.0), (0.0, 0.0), None, 0.005) == pytest.approx((0.0, 0.5))
+    back = backwards((3.0, -4.0), 2.0, 0.01)
+    forth = carried(back, (3.0, -4.0), 2.0, 0.01)
+    assert (back[0] + forth[0], back[1] + forth[1]) == pytest.approx((0.0, 0.0))

@@ -207,8 +207,8 @@ class Drift:
         self._tracks[view] = track
         self._keep_warm(view)
         track.trend.update(0.0, 0.0, at_s=at_s)
-        return DriftResult(drift_y_px=0.0, drift_x_px=0.0, drift_sigma_px=0.0, registration_quality=1.0,
-                             reference_index=key[1])
+        return DriftResult(drift_y_px=0.0, drift_x_px=0.0, drift_sigma_px=0.0, rotation_deg=0.0,
+                           registration_quality=1.0, reference_index=key[1])
 
     def _result(self, track: Track, used: Key, drift: tuple[float, float], step: float | None,
                 registration: Registration, at_s: float | None) -> DriftResult:

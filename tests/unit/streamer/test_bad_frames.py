@@ -140,7 +140,8 @@ def test_a_broken_frame_is_told_and_leaves_no_trace(name: str, flats: bool, calm
         assert any(word in odd.problems for word in case.reason.split("|")), odd.problems
     for row, other in zip(found[ODD:], calm[ODD:], strict=True):
         assert row.verdict == other.verdict == "sharp"
-        assert row.problems == other.problems
+        told = [text for text in row.problems.split("; ") if flats or "drift uncertain" not in text]
+        assert "; ".join(told) == other.problems   # raw, through another key, the drift says of itself that it is worse
         assert row.blur_score is not None
         assert row.blur_score == pytest.approx(other.blur_score, abs=1.0)
         near = 0.05 if flats else 0.6   # raw frames: another key, another pull of the fixed pattern

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import scipy.fft
 from numpy.typing import ArrayLike, NDArray
-from skimage import restoration
+from skimage.restoration import wiener as wiener_filter  # now, not at the first blurred frame: that stalls a second
 
 from streamer.errors import FrameError
 from streamer.imaging.spectrum import LOWEST, RINGS, NoiseShape, PolarPower, bin_frequencies
@@ -240,7 +240,7 @@ def wiener(image: FloatArray, spread: PointSpread, model: SignalModel) -> FloatA
     fy, fx, radius = _frequencies(*work.shape)
     # The operator whose power is noise over signal makes its balance of 1 the optimum; complex is how it knows
     # transfer functions from pictures. Its own choice, the Laplacian, would stand for a power that falls like f^-4.
-    whole = restoration.wiener(work, spread.transfer(fy, fx).astype(np.complex64), balance=1.0,
+    whole = wiener_filter(work, spread.transfer(fy, fx).astype(np.complex64), balance=1.0,
                                reg=np.sqrt(model.ratio(radius)).astype(np.complex64), clip=False)
     restored: FloatArray = whole[place] + np.float32(mean)
     restored += np.float32(mean - float(restored.mean(dtype=np.float64)))

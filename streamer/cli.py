@@ -141,7 +141,7 @@ def export(  # noqa: PLR0913, PLR0917  (a line of the help page each)
 def deblur(  # noqa: PLR0913, PLR0917  (a line of the help page each)
     recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="What the session was made of.")],
     session: Annotated[Path, typer.Option("--session", metavar="DIR", help="Session that has found the blur.")],
-    index: Annotated[int, typer.Option("--index", metavar="I", min=0, help="Number of the blurred frame.")],
+    index: Annotated[int, typer.Option("--frame", metavar="I", min=0, help="Number of the blurred frame.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE.tif", help="Where the restored frame goes.")],
     acquisition: Annotated[str | None, typer.Option(
         metavar="A", help="Acquisition of the frame in the session, if there are several.")] = None,

@@ -53,7 +53,7 @@ def run(folder: Path, *options: str) -> int:
 
 @pytest.mark.parametrize(("method", "name"), [("wiener", "Wiener"), ("richardson_lucy", "Richardson-Lucy")])
 def test_a_frame_is_corrected_restored_and_written(folder: Path, capsys, method: str, name: str) -> None:
-    assert run(folder, "--index", "0", "--method", method) == 0
+    assert run(folder, "--frame", "0", "--method", method) == 0
     said = capsys.readouterr().out.strip()
     assert said.startswith(f"{name} restores up to")
     assert "along 30 deg" in said
@@ -81,17 +81,17 @@ def test_the_group_gives_its_mean(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("options", "status", "reason"), [
-    (["--index", "3"], 1, "frame 3 of 'scan' is sharp; only frames that were found blurred can be restored"),
-    (["--index", "8"], 1, "holds no projection 8"),
-    (["--index", "9"], 1, "has 4 projections, counted from 0; there is no frame 9"),
-    (["--index", "0", "--acquisition", "other"], 1, "in acquisition 'other'"),
-    (["--index", "2", "--group"], 1, "belongs to no group"),
-    (["--index", "0", "--method", "magic"], 2, "magic"),
-    (["--index", "-1"], 2, "--index"),
-    ([], 2, "--index"),
-    (["--index", "0", "--out", "{folder}/scan.tif"], 2, "is what is to be read"),
-    (["--index", "0", "--out", "{folder}/none/out.tif"], 1, "cannot be written"),
-    (["--index", "0", "--session", "{folder}/none"], 1, "holds no session"),
+    (["--frame", "3"], 1, "frame 3 of 'scan' is sharp; only frames that were found blurred can be restored"),
+    (["--frame", "8"], 1, "holds no projection 8"),
+    (["--frame", "9"], 1, "has 4 projections, counted from 0; there is no frame 9"),
+    (["--frame", "0", "--acquisition", "other"], 1, "in acquisition 'other'"),
+    (["--frame", "2", "--group"], 1, "belongs to no group"),
+    (["--frame", "0", "--method", "magic"], 2, "magic"),
+    (["--frame", "-1"], 2, "--index"),
+    ([], 2, "--frame"),
+    (["--frame", "0", "--out", "{folder}/scan.tif"], 2, "is what is to be read"),
+    (["--frame", "0", "--out", "{folder}/none/out.tif"], 1, "cannot be written"),
+    (["--frame", "0", "--session", "{folder}/none"], 1, "holds no session"),
 ])
 def test_bad_input_has_one_clear_line(folder: Path, capsys, options: list[str], status: int, reason: str) -> None:
     assert run(folder, *(option.format(folder=folder) for option in options)) == status
@@ -102,7 +102,7 @@ def test_bad_input_has_one_clear_line(folder: Path, capsys, options: list[str], 
 
 def test_another_recording_is_not_taken_for_the_one_of_the_session(folder: Path, capsys) -> None:
     tifffile.imwrite(folder / "other.tif", np.ones((4, *SHAPE), np.uint16), photometric="minisblack")
-    arguments = ["deblur", str(folder / "other.tif"), "--session", str(folder / "session"), "--index", "0",
+    arguments = ["deblur", str(folder / "other.tif"), "--session", str(folder / "session"), "--frame", "0",
                  "--out", str(folder / "out2.tif")]
     assert console.run(streamer.cli.app, "txm-streamer", arguments) == 1
     assert "the recording is called 'other', the session has frame 0 in 'scan'" in capsys.readouterr().err

@@ -87,7 +87,7 @@ def test_the_group_gives_its_mean(folder: Path) -> None:
     (["--frame", "0", "--acquisition", "other"], 1, "in acquisition 'other'"),
     (["--frame", "2", "--group"], 1, "belongs to no group"),
     (["--frame", "0", "--method", "magic"], 2, "magic"),
-    (["--frame", "-1"], 2, "--index"),
+    (["--frame", "-1"], 2, "--frame"),
     ([], 2, "--frame"),
     (["--frame", "0", "--out", "{folder}/scan.tif"], 2, "is what is to be read"),
     (["--frame", "0", "--out", "{folder}/none/out.tif"], 1, "cannot be written"),

@@ -6,6 +6,7 @@ import datetime
 import logging
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +26,14 @@ app = console.new_app(
 _SettingsFile = Annotated[Path | None, typer.Option("--settings", metavar="FILE.toml", help="Settings to start from.")]
 _Assignments = Annotated[list[str] | None, typer.Option(
     "--set", metavar="KEY=VALUE", help="Change one setting, such as blur.tolerance_px=2.5; may be repeated.")]
+_Session = Annotated[Path, typer.Argument(metavar="SESSION", help="Folder of a session, running or ended.")]
+_Recording = Annotated[Path | None, typer.Option(
+    "--recording", metavar="PATH", help="Where the frames are; by default what analyse has read.")]
+_Acquisition = Annotated[str | None, typer.Option(
+    "--acquisition", metavar="A", help="Acquisition in the session, if not named like the recording.")]
+_Flat = Annotated[Path | None, typer.Option("--flat", metavar="PATH", help="Flats: a file or a folder.")]
+_Dark = Annotated[Path | None, typer.Option("--dark", metavar="PATH", help="Darks: a file or a folder.")]
+_Dataset = Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Frames inside an HDF5 file.")]
 _Verbose = Annotated[bool, typer.Option("--verbose", help="Log more.")]
 
 
@@ -75,9 +84,9 @@ def run(
 def analyse(
     recording: Annotated[Path, typer.Argument(metavar="INPUT", help="Multi-page TIFF, folder of images, or HDF5.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the session goes.")],
-    flat: Annotated[Path | None, typer.Option(metavar="PATH", help="Flats: a file or a folder.")] = None,
-    dark: Annotated[Path | None, typer.Option(metavar="PATH", help="Darks: a file or a folder.")] = None,
-    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Frames inside an HDF5 file.")] = None,
+    flat: _Flat = None,
+    dark: _Dark = None,
+    dataset: _Dataset = None,
     pixel_size_nm: Annotated[float | None, typer.Option(metavar="F", help="Pixel on the sample in nm.")] = None,
     settings: _SettingsFile = None,
     assignments: _Assignments = None,
@@ -104,35 +113,84 @@ def analyse(
 
 
 @app.command()
+def flow(  # noqa: PLR0913, PLR0917  (a line of the help page each)
+    session: _Session,
+    first: Annotated[int, typer.Option("--from", metavar="I", min=0, help="Number of the frame to start from.")],
+    second: Annotated[int, typer.Option("--to", metavar="J", min=0, help="Number of the frame to look in.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.h5", help="Where the field goes: .h5 or .hdf5.")],
+    step_px: Annotated[int | None, typer.Option(
+        metavar="N", min=1, max=64, help="Spacing of the points; by default that of the session.")] = None,
+    recording: _Recording = None,
+    acquisition: _Acquisition = None,
+    flat: _Flat = None,
+    dark: _Dark = None,
+    dataset: _Dataset = None,
+) -> None:
+    """Measure the displacement between any two frames of a session, beyond the drift between them.
+
+    Material at (y, x) of frame I is found at (y + D_y + u_y, x + D_x + u_x) of frame J: D is the drift of J relative
+    to I as the session has measured it, u the displacement, which is written. J may be the earlier one. Both are read
+    again from the recording and corrected as they were for the session.
+
+    The file has the layout of flow.h5: frames/<J>/displacement_px, valid and sigma_px with the attributes
+    reference_index (I), drift_y_px and drift_x_px, and grid_y_px and grid_x_px, positions in frame I. Only points with
+    valid carry a measurement. Blurred frames are taken, with a remark; bad ones and those without a drift are not.
+    """
+    from streamer.export import export_field  # noqa: PLC0415
+    from streamer.service.displacement import measure_pair  # noqa: PLC0415
+
+    if out.suffix.lower() not in {".h5", ".hdf5"}:
+        raise typer.BadParameter(f"{out}: a displacement field is written as .h5 or .hdf5", param_hint="--out")
+    if out.absolute() == (session / "flow.h5").absolute():
+        raise typer.BadParameter(f"{out} holds the fields of the session; give another file", param_hint="--out")
+    with _pictures(session, recording, flat=flat, dark=dark, dataset=dataset, out=out, option="--out") as source:
+        report = measure_pair(source, session, first, second, acquisition=acquisition, step_px=step_px)
+    about = {"session": session.absolute().name, "recording": str(source.path), "remarks": "; ".join(report.remarks)}
+    export_field(report.field, out, about=about)
+    typer.echo(f"{out}: {report.text}")
+
+
+@app.command()
 def export(  # noqa: PLR0913, PLR0917  (a line of the help page each)
-    session: Annotated[Path, typer.Argument(metavar="SESSION", help="Folder of a session, running or ended.")],
+    session: _Session,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to; the session by default.")] = None,
     registered: Annotated[Path | None, typer.Option(
         metavar="FILE", help="Write the frames with their drift undone, too: .tif, .tiff, .h5 or .hdf5.")] = None,
-    recording: Annotated[Path | None, typer.Option(
-        metavar="PATH", help="Where the frames are; by default what analyse has read.")] = None,
+    nonrigid: Annotated[bool, typer.Option(
+        "--nonrigid", help="Undo the displacement against the reference, too; pages tell whether it was.")] = False,
+    recording: _Recording = None,
     view: Annotated[str | None, typer.Option(metavar="V", help="View to register, if there are several.")] = None,
-    acquisition: Annotated[str | None, typer.Option(
-        metavar="A", help="Acquisition in the session, if not named like the recording.")] = None,
+    acquisition: _Acquisition = None,
     keep_blurred: Annotated[bool, typer.Option(
         "--keep-blurred", help="Keep blurred frames; each page tells its verdict.")] = False,
-    flat: Annotated[Path | None, typer.Option(metavar="PATH", help="Flats: a file or a folder.")] = None,
-    dark: Annotated[Path | None, typer.Option(metavar="PATH", help="Darks: a file or a folder.")] = None,
-    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Frames inside an HDF5 file.")] = None,
+    flat: _Flat = None,
+    dark: _Dark = None,
+    dataset: _Dataset = None,
 ) -> None:
     """Write the tables, displacement fields and spectra of a session from its journal.
 
     With --registered, also a stack of the corrected frames in the coordinates of the reference frame, float32, NaN
     where a frame shows nothing; bad and unregistered frames are left out, blurred ones unless kept.
+
+    With --nonrigid, every frame of that stack shows its material where the reference has it: drift and displacement
+    are undone in one resampling. The displacement is that of flow.h5, or measured now where the session has none; where
+    it is not valid it is continued from the neighbours. Blurred frames that are kept have none: only their drift is
+    undone.
     """
     from streamer.export import export_session  # noqa: PLC0415
 
     if registered is None:
-        _need_registered(recording=recording, view=view, acquisition=acquisition, flat=flat, dark=dark,
-                         dataset=dataset, keep_blurred=keep_blurred or None)
+        _need_registered(nonrigid=nonrigid or None, recording=recording, view=view, acquisition=acquisition, flat=flat,
+                         dark=dark, dataset=dataset, keep_blurred=keep_blurred or None)
     else:
-        _register(session, registered, recording, view=view, acquisition=acquisition, keep_blurred=keep_blurred,
-                  flat=flat, dark=dark, dataset=dataset)
+        from streamer.service.registered import write_registered  # noqa: PLC0415
+
+        _check_stack(registered)
+        with _pictures(session, recording, flat=flat, dark=dark, dataset=dataset, out=registered,
+                       option="--registered") as source:
+            report = write_registered(source, session, registered, view=view, acquisition=acquisition,
+                                      keep_blurred=keep_blurred, nonrigid=nonrigid)
+        typer.echo(report.text)
     for path in export_session(session, out, with_spectra=True):
         typer.echo(path)
 
@@ -148,9 +206,9 @@ def deblur(  # noqa: PLR0913, PLR0917  (a line of the help page each)
     method: Annotated[Literal["wiener", "richardson_lucy"], typer.Option(help="How to restore.")] = "wiener",
     group: Annotated[bool, typer.Option(
         "--group", help="Use the mean point-spread function of the frame's group.")] = False,
-    flat: Annotated[Path | None, typer.Option(metavar="PATH", help="Flats: a file or a folder.")] = None,
-    dark: Annotated[Path | None, typer.Option(metavar="PATH", help="Darks: a file or a folder.")] = None,
-    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Frames inside an HDF5 file.")] = None,
+    flat: _Flat = None,
+    dark: _Dark = None,
+    dataset: _Dataset = None,
     verbose: _Verbose = False,
 ) -> None:
     """Restore a blurred frame of a recording as far as its noise allows, and say how far that is.
@@ -163,9 +221,7 @@ def deblur(  # noqa: PLR0913, PLR0917  (a line of the help page each)
 
     console.start_log(verbose=verbose, level=logging.WARNING)
     with open_recording(recording, flat=flat, dark=dark, dataset=dataset) as source:
-        if out.exists() and any(path is not None and path.exists() and out.samefile(path)
-                                for path in (recording, flat, dark)):
-            raise typer.BadParameter(f"{out} is what is to be read; give another file", param_hint="--out")
+        _check_target(out, (recording, flat, dark), "--out")
         image, recovery = restore_frame(source, session, index, acquisition=acquisition, method=method, group=group)
     write_tiff(out, image, recovery)
     typer.echo(recovery.text)
@@ -203,26 +259,31 @@ def _need_registered(**given: object) -> None:
                                      param_hint="--" + name.replace("_", "-"))
 
 
-def _register(session: Path, out: Path, recording: Path | None, *, flat: Path | None, dark: Path | None,
-              dataset: str | None, view: str | None, acquisition: str | None, keep_blurred: bool) -> None:
-    """Write the registered stack of a session, or say in one line why not."""
+def _check_stack(out: Path) -> None:
     from streamer.errors import CommandError  # noqa: PLC0415
-    from streamer.formats import open_recording  # noqa: PLC0415
-    from streamer.service.registered import Origin, origin_of, write_registered  # noqa: PLC0415
     from streamer.service.stack_files import check_name  # noqa: PLC0415
 
     try:
         check_name(out)
     except CommandError as error:
         raise typer.BadParameter(str(error), param_hint="--registered") from error
+
+
+def _pictures(session: Path, recording: Path | None, *, flat: Path | None, dark: Path | None, dataset: str | None,
+              out: Path, option: str) -> Recording:
+    """Open what a session was made of, or what is named instead, unless it would be overwritten."""
+    from streamer.formats import open_recording  # noqa: PLC0415
+    from streamer.service.pictures import Origin, origin_of  # noqa: PLC0415
+
     origin = origin_of(session) if recording is None else Origin(recording)
     flat, dark, dataset = flat or origin.flat, dark or origin.dark, dataset or origin.dataset
-    if out.exists() and any(path is not None and path.exists() and out.samefile(path)
-                            for path in (origin.path, flat, dark)):
-        raise typer.BadParameter(f"{out} is what is to be read; give another file", param_hint="--registered")
-    with open_recording(origin.path, flat=flat, dark=dark, dataset=dataset) as source:
-        report = write_registered(source, session, out, view=view, acquisition=acquisition, keep_blurred=keep_blurred)
-    typer.echo(report.text)
+    _check_target(out, (origin.path, flat, dark), option)
+    return open_recording(origin.path, flat=flat, dark=dark, dataset=dataset)
+
+
+def _check_target(out: Path, sources: Iterable[Path | None], option: str) -> None:
+    if out.exists() and any(path is not None and path.exists() and out.samefile(path) for path in sources):
+        raise typer.BadParameter(f"{out} is what is to be read; give another file", param_hint=option)
 
 
 def _progress() -> Progress:

@@ -11,7 +11,7 @@ import importlib.metadata
 import platform
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,26 @@ def write_alerts(journal: Journal, path: Path) -> None:
 
 def write_flow(journal: Journal, path: Path) -> None:
     """Write the displacement fields; fields of an equal grid share it at the top of the file."""
+    _write_fields(journal.flows(), path, {})
+
+
+def export_field(flow: FlowResult, path: Path, *, about: Mapping[str, str]) -> None:
+    """Write one displacement field as a file like ``flow.h5``, with facts about it as attributes of the file.
+
+    Raises
+    ------
+    SessionError
+        If it cannot be written; a file of before is untouched then.
+    """
+    _replace(path, lambda part: _write_fields([flow], part, about))
+
+
+def _write_fields(flows: Iterable[FlowResult], path: Path, about: Mapping[str, str]) -> None:
     first_acquisition: str | None = None
     with h5py.File(path, "w") as file:
+        file.attrs.update(about)
         frames = file.create_group("frames")
-        for flow in journal.flows():
+        for flow in flows:
             first_acquisition = flow.acquisition if first_acquisition is None else first_acquisition
             group = frames.create_group(_group_name(flow, first_acquisition))
             for name in ("displacement_px", "valid", "sigma_px"):
@@ -189,8 +205,8 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(part)
         part.replace(path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:   # h5py raises either
         with contextlib.suppress(OSError):
             part.unlink()
-        raise SessionError(f"cannot write {path}: {error.strerror or error}; the file of before is untouched"
-                           ) from error
+        reason = getattr(error, "strerror", None) or error
+        raise SessionError(f"cannot write {path}: {reason}; the file of before is untouched") from error

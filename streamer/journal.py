@@ -175,10 +175,12 @@ class Journal:
         for values in self._db.execute(query):
             yield Event(**dict(zip(_EVENT_COLUMNS, values, strict=True)))
 
-    def flows(self) -> Iterator[FlowResult]:
-        """Yield the displacement fields one by one, in order of acquisition and index."""
-        for values in self._db.execute('SELECT * FROM flows ORDER BY acquisition, "index"'):
-            yield _unpack_flow(values)
+    def flows(self, *, acquisition: str | None = None, index: int | None = None) -> Iterator[FlowResult]:
+        """Yield the displacement fields one by one, all or those of an acquisition or number, in order of both."""
+        where, values = _where(acquisition=acquisition, index=index)
+        query = f'SELECT * FROM flows WHERE {where} ORDER BY acquisition, "index"'  # noqa: S608
+        for found in self._db.execute(query, values):
+            yield _unpack_flow(found)
 
     def spectra(self, *, acquisition: str | None = None, index: int | None = None) -> Iterator[SpectraResult]:
         """Yield the spectra of all frames, or of those of an acquisition or with a number, in order of arrival.
@@ -187,11 +189,10 @@ class Journal:
         """
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'spectra'").fetchone():
             return
-        wanted = {name: value for name, value in (("index", index), ("acquisition", acquisition)) if value is not None}
-        where = " AND ".join(f'"{name}" = ?' for name in wanted) or "1"
+        where, values = _where(index=index, acquisition=acquisition)
         query = f"SELECT {_quoted(_SPECTRA_COLUMNS)} FROM spectra WHERE {where} ORDER BY rowid"  # noqa: S608
-        for values in self._db.execute(query, (*wanted.values(),)):
-            yield _unpack_spectra(values)
+        for found in self._db.execute(query, values):
+            yield _unpack_spectra(found)
 
     def snapshot(self) -> Self:
         """Fix what this reader sees, so that several queries belong to one moment; ends with `release`."""
@@ -271,6 +272,12 @@ class Journal:
 
 def _marks(columns: Sequence[str]) -> str:
     return ", ".join("?" * len(columns))
+
+
+def _where(**wanted: object) -> tuple[str, tuple[object, ...]]:
+    """Make a condition of what is not None, and its values."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return " AND ".join(f'"{name}" = ?' for name in given) or "1", (*given.values(),)
 
 
 def _pack_flow(flow: FlowResult) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""The frames of a recording in the coordinates of their reference frame, by the drift that a session has measured."""
+"""The frames of a recording where their reference has them, by the drift and displacement that a session measured."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from streamer.errors import CommandError, FrameError
+from streamer.errors import CommandError
 from streamer.formats import Recording
-from streamer.imaging import correction as correcting
-from streamer.imaging.warp import moved_back
+from streamer.imaging.warp import local_displacement, moved_back
 from streamer.journal import Journal
-from streamer.records import FloatArray, Frame, FrameRow, Refusal
-from streamer.service.restoration import check_time, settings_of
+from streamer.records import FloatArray, FrameRow, Refusal
+from streamer.service.displacement import LEAST_TURN_DEG, StackFields, pose_of
+from streamer.service.pictures import Picture, picture_of, settings_of, teach
 from streamer.service.stack_files import check_name, open_stack
 from streamer.settings import Settings
 from streamer.tracking.calibration import Calibration
@@ -21,19 +21,14 @@ from streamer.tracking.calibration import Calibration
 PAGE_FIELDS = ("index", "acquisition", "view", "verdict", "drift_y_px", "drift_x_px", "drift_sigma_px", "rotation_deg",
                "exposed_at")
 """Columns of the row that are kept with a page."""
-LEAST_TURN_DEG = 0.02
-"""A smaller rotation cannot be told from none."""
+FIELD_FIELDS = ("nonrigid", "flow_reference_index", "flow_valid_share")
+"""What is kept besides with a page whose displacement was to be undone."""
 MEANING = ("page(y, x) = frame(y + drift_y_px, x + drift_x_px), turned back about its centre besides where "
            f"rotation_deg is {LEAST_TURN_DEG:g} or more; NaN where the frame shows nothing")
 
-
-class Origin(NamedTuple):
-    """Which files a session was made of."""
-
-    path: Path
-    flat: Path | None = None
-    dark: Path | None = None
-    dataset: str | None = None
+MEANING_NONRIGID = ("page(y, x) = frame(y + drift_y_px + u_y, x + drift_x_px + u_x), u = displacement against frame "
+                    "flow_reference_index at the same material, where nonrigid is true; else as the drift alone; NaN "
+                    "where the frame shows nothing")
 
 
 class StackReport(NamedTuple):
@@ -43,12 +38,15 @@ class StackReport(NamedTuple):
     pages: int
     left_out: Mapping[str, int]
     """Frames by reason."""
+    rigid: int | None = None
+    """Pages with the drift alone undone, of a stack that was to be non-rigid."""
 
     @property
     def text(self) -> str:
         """One line."""
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
-        return f"{self.path}: {self.pages} pages" + (f"; left out: {reasons}" if reasons else "")
+        rigid = f", {self.rigid} of them by the drift alone" if self.rigid else ""
+        return f"{self.path}: {self.pages} pages{rigid}" + (f"; left out: {reasons}" if reasons else "")
 
 
 class _Choice(NamedTuple):
@@ -60,32 +58,9 @@ class _Choice(NamedTuple):
     left_out: Counter[str]
 
 
-def origin_of(folder: Path) -> Origin:
-    """Return which files a session was made of.
-
-    Raises
-    ------
-    CommandError
-        If it was taken live, or they are not where they were.
-    SessionError
-        If there is no session.
-    """
-    with Journal(folder) as journal:
-        meta = journal.meta()
-    known = meta.get("recording") or {"path": meta.get("input") or ""}
-    paths = {name: Path(known[name]) for name in ("path", "flat", "dark") if known.get(name)}
-    if "path" not in paths or "://" in str(known["path"]):
-        raise CommandError(f"session {folder} was taken live and keeps no pictures; name the file that they were "
-                           "written to with --recording")
-    for path in paths.values():
-        if not path.exists():
-            raise CommandError(f"session {folder} was made of {path}, which is not there any more; name it with "
-                               "--recording")
-    return Origin(paths["path"], paths.get("flat"), paths.get("dark"), known.get("dataset"))
-
-
 def write_registered(recording: Recording, folder: Path, out: Path, *, view: str | None = None,
-                     acquisition: str | None = None, keep_blurred: bool = False) -> StackReport:
+                     acquisition: str | None = None, keep_blurred: bool = False, nonrigid: bool = False
+                     ) -> StackReport:
     """Correct the frames of a view, undo their drift, and write them as a stack.
 
     Parameters
@@ -103,6 +78,9 @@ def write_registered(recording: Recording, folder: Path, out: Path, *, view: str
         Of the frames in the session, when it is not named like the recording.
     keep_blurred : bool
         Write blurred frames, too; the verdict stands with each page.
+    nonrigid : bool
+        Undo the displacement against the reference as well, in the same resampling. Frames that have no field are
+        moved by their drift alone, and their pages say so.
 
     Raises
     ------
@@ -115,25 +93,46 @@ def write_registered(recording: Recording, folder: Path, out: Path, *, view: str
     with Journal(folder) as journal:
         rows = [row for _, row in journal.rows() if row.kind == "projection"]
         settings, meta = settings_of(journal), journal.meta()
-    choice = _choose(rows, recording, view=view, acquisition=acquisition, keep_blurred=keep_blurred)
-    about = {"meaning": MEANING, "session": meta.get("session", folder.name), "recording": str(recording.path),
-             "pixel_size_nm": meta.get("pixel_size_nm"), "version": meta.get("version")}
-    pages, written = _pages(recording, choice, settings), 0
-    first = next(pages, None)
+        choice = _choose(rows, recording, view=view, acquisition=acquisition, keep_blurred=keep_blurred)
+        about = {"meaning": MEANING_NONRIGID if nonrigid else MEANING, "session": meta.get("session", folder.name),
+                 "recording": str(recording.path), "pixel_size_nm": meta.get("pixel_size_nm"),
+                 "version": meta.get("version")}
+        fields = StackFields(journal, recording, choice.rows, settings) if nonrigid else None
+        return _write(out, recording, choice, settings, fields, about)
+
+
+def _write(out: Path, recording: Recording, choice: _Choice, settings: Settings, fields: StackFields | None,
+           about: Mapping[str, Any]) -> StackReport:
+    pictures, written, rigid = _pictures(recording, choice, settings), 0, 0
+    first = next(pictures, None)
     if first is None:
         raise CommandError(f"no frame of view {choice.view!r} can be read from {recording.path}")
-    shape = first[0].shape[0], first[0].shape[1]
-    with open_stack(out, shape=shape, pages=len(choice.rows), about=about) as stack:
-        for image, row in _with_first(first, pages):
-            if image.shape != shape:
-                raise CommandError(f"frame {row.index} of {recording.path} has shape {image.shape}, those before "
-                                   f"{shape}; give the recording that the session was made of")
-            drift_px = row.drift_y_px or 0.0, row.drift_x_px or 0.0
-            turn_deg = row.rotation_deg if abs(row.rotation_deg or 0.0) >= LEAST_TURN_DEG else None
-            stack.write(moved_back(image, drift_px=drift_px, rotation_deg=turn_deg),
-                        {name: getattr(row, name) for name in PAGE_FIELDS})
+    rows, columns = first[0].frame.pixels.shape
+    with open_stack(out, shape=(rows, columns), pages=len(choice.rows), about=about) as stack:
+        for picture, row in _with_first(first, pictures):
+            if picture.frame.pixels.shape != (rows, columns):
+                raise CommandError(f"frame {row.index} of {recording.path} has shape {picture.frame.pixels.shape}, "
+                                   f"those before {(rows, columns)}; give the recording that the session was made of")
+            local_px, facts = (None, {}) if fields is None else _local(fields, row, picture)
+            drift_px, turn_deg = pose_of(row)
+            image = picture.corrected(settings)
+            stack.write(moved_back(image, drift_px=drift_px, rotation_deg=turn_deg, local_px=local_px),
+                        {name: getattr(row, name) for name in PAGE_FIELDS} | facts)
             written += 1
-    return StackReport(out, written, dict(choice.left_out))
+            rigid += local_px is None
+    return StackReport(out, written, dict(choice.left_out), None if fields is None else rigid)
+
+
+def _local(fields: StackFields, row: FrameRow, picture: Picture) -> tuple[FloatArray | None, dict[str, Any]]:
+    """Give what a frame is displaced by beyond its drift, None where that is not known, and what to note of it."""
+    field = fields.of(row, picture)
+    if field is None:
+        return None, dict.fromkeys(FIELD_FIELDS) | {"nonrigid": False}
+    rows, columns = picture.frame.pixels.shape
+    local_px = local_displacement(field, shape=(rows, columns), frame=pose_of(row),
+                                  reference=fields.reference_pose(row, field))
+    facts = local_px is not None, field.reference_index, float(field.valid.mean())
+    return local_px, dict(zip(FIELD_FIELDS, facts, strict=True))
 
 
 def _choose(rows: list[FrameRow], recording: Recording, *, view: str | None, acquisition: str | None,
@@ -181,13 +180,12 @@ def _reason(row: FrameRow, *, keep_blurred: bool) -> str:
     return "not registered" if row.drift_y_px is None or row.drift_x_px is None else ""
 
 
-def _pages(recording: Recording, choice: _Choice, settings: Settings) -> Iterator[tuple[FloatArray, FrameRow]]:
-    """Yield the corrected frames, one in memory at a time."""
+def _pictures(recording: Recording, choice: _Choice, settings: Settings) -> Iterator[tuple[Picture, FrameRow]]:
+    """Yield the chosen frames, one in memory at a time."""
     calibration = Calibration(settings.calibration)
     for item in recording.frames():
         if item.kind != "projection":
-            if isinstance(item, Frame):
-                _teach(calibration, item)
+            teach(calibration, item)
             continue
         row = None if item.index is None else choice.rows.get(item.index)
         if row is None:
@@ -195,24 +193,7 @@ def _pages(recording: Recording, choice: _Choice, settings: Settings) -> Iterato
         if isinstance(item, Refusal):
             choice.left_out["unreadable"] += 1
             continue
-        check_time(recording, row, item)
-        yield _corrected(item, calibration, settings), row
-
-
-def _teach(calibration: Calibration, frame: Frame) -> None:
-    try:
-        calibration.add(frame)
-    except FrameError:   # it was refused when the session was made, too
-        return
-
-
-def _corrected(frame: Frame, calibration: Calibration, settings: Settings) -> FloatArray:
-    correction = calibration.correction(frame.pixels.shape)
-    try:
-        return correcting.correct(frame.pixels, correction, zinger_sigma=settings.calibration.zinger_sigma)
-    except FrameError as error:
-        raise CommandError(f"frame {frame.index} cannot be corrected ({error}), but the session has measured it; give "
-                           "the recording that the session was made of") from error
+        yield picture_of(recording, row, item, calibration), row
 
 
 def _with_first(first: Any, rest: Iterator[Any]) -> Iterator[Any]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -17,11 +15,8 @@ from streamer.imaging import correction as correcting
 from streamer.imaging.deblur import covariance_of
 from streamer.imaging.recovery import Method, Recovery, restore
 from streamer.journal import Journal
-from streamer.records import FloatArray, Frame, FrameRow, Refusal
-from streamer.settings import Settings
-from streamer.tracking.calibration import Calibration
-
-_SAME_TIME_S = 0.002
+from streamer.records import FloatArray, FrameRow
+from streamer.service.pictures import find_row, read_picture, settings_of
 
 
 def restore_frame(
@@ -62,13 +57,17 @@ def restore_frame(
         pixel_size_nm = journal.meta().get("pixel_size_nm")
         shapes = [(int(flow.grid_y_px.max()), int(flow.grid_x_px.max())) for flow, _ in zip(
             journal.flows(), range(1), strict=False) if flow.grid_y_px.size and flow.grid_x_px.size]
-    row = _row(rows, recording, index, acquisition)
-    frame, correction = _frame(recording, row, settings)
+    row = find_row(rows, recording, index, acquisition)
+    if row.verdict != "blurred" or not row.blur_length_px:
+        raise CommandError(f"frame {index} of {row.acquisition!r} is {row.verdict or 'not judged'}; "
+                           "only frames that were found blurred can be restored")
+    picture = read_picture(recording, row, settings)
+    frame, correction = picture
     rows_px, columns_px = frame.pixels.shape
     if any(last_y >= rows_px or last_x >= columns_px for last_y, last_x in shapes):
         raise CommandError(f"frames of {recording.path} have {rows_px} x {columns_px} px, those of session {folder} "
                            "are larger; give the recording that the session was made of")
-    image = correcting.correct(frame.pixels, correction, zinger_sigma=settings.calibration.zinger_sigma)
+    image = picture.corrected(settings)
     noise = correction.noise_shape(correcting.level(frame.pixels, correction).mean)
     return restore(image, _covariance(rows, row, group=group), row.blur_shape, method=method, light=correction.weight,
                    noise=noise, pixel_size_nm=pixel_size_nm or recording.pixel_size_nm)
@@ -80,64 +79,6 @@ def write_tiff(path: Path, image: FloatArray, recovery: Recovery) -> None:
         tifffile.imwrite(path, image, description=recovery.text, metadata=None)
     except OSError as error:
         raise SessionError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def settings_of(journal: Journal) -> Settings:
-    """Return the settings of a session; what this version does not know any more has its default."""
-    tree = tomllib.loads(journal.settings()[1])
-    try:
-        return msgspec.convert(tree, Settings)
-    except msgspec.ValidationError:
-        return Settings()
-
-
-def _row(rows: Sequence[FrameRow], recording: Recording, index: int, acquisition: str | None) -> FrameRow:
-    found = [row for row in rows if row.index == index and row.kind == "projection"
-             and acquisition in (None, row.acquisition)]
-    named = [row for row in found if row.acquisition == recording.name]
-    if acquisition is None and named:
-        found = named
-    if not found:
-        where = "" if acquisition is None else f" in acquisition {acquisition!r}"
-        raise CommandError(f"the session holds no projection {index}{where}; frames.csv lists what it holds")
-    names = ", ".join(repr(row.acquisition) for row in found)
-    if acquisition is None and not named:
-        raise CommandError(f"the recording is called {recording.name!r}, the session has frame {index} in {names}: "
-                           "name it with --acquisition if it is the same")
-    row = found[0]
-    if row.verdict != "blurred" or not row.blur_length_px:
-        raise CommandError(f"frame {index} of {row.acquisition!r} is {row.verdict or 'not judged'}; "
-                           "only frames that were found blurred can be restored")
-    return row
-
-
-def _frame(recording: Recording, row: FrameRow, settings: Settings) -> tuple[Frame, correcting.Correction]:
-    """Read the frame, and what the flats and darks before it make of its correction."""
-    if row.index >= recording.count:
-        raise CommandError(f"{recording.path} has {recording.count} projections, counted from 0; "
-                           f"there is no frame {row.index}")
-    for items in (recording.frames(row.index, row.index + 1), recording.frames()):   # seldom are they in another order
-        calibration = Calibration(settings.calibration)
-        for item in items:
-            if item.kind != "projection":
-                if isinstance(item, Frame):
-                    calibration.add(item)
-            elif item.index == row.index:
-                if isinstance(item, Refusal):
-                    raise CommandError(item.reason)
-                check_time(recording, row, item)
-                return item, calibration.correction(item.pixels.shape)
-    raise CommandError(f"{recording.path} has no projection {row.index}")
-
-
-def check_time(recording: Recording, row: FrameRow, frame: Frame) -> None:
-    """Refuse a frame that was taken at another time than the row says."""
-    if row.exposed_at is None or frame.exposed_at is None:
-        return
-    said = np.datetime64(row.exposed_at.removesuffix("Z")).astype("datetime64[us]").astype(np.int64) * 1e-6
-    if abs(float(said) - frame.exposed_at) > _SAME_TIME_S:
-        raise CommandError(f"frame {row.index} of {recording.path} was taken at another time than the session says "
-                           f"({row.exposed_at}); give the recording that the session was made of")
 
 
 def _covariance(rows: Sequence[FrameRow], row: FrameRow, *, group: bool) -> NDArray[np.float64]:

@@ -175,6 +175,12 @@ class Journal:
         for values in self._db.execute(query):
             yield Event(**dict(zip(_EVENT_COLUMNS, values, strict=True)))
 
+    def commands(self) -> Iterator[tuple[float, Command, str]]:
+        """Yield what was asked, in order: when (Unix seconds), the command, and what came of it."""
+        for at, op, arguments, outcome in self._db.execute("SELECT at, op, arguments, outcome FROM commands "
+                                                           "ORDER BY number"):
+            yield at, Command(op=op, arguments=msgspec.json.decode(arguments)), outcome
+
     def flows(self, *, acquisition: str | None = None, index: int | None = None) -> Iterator[FlowResult]:
         """Yield the displacement fields one by one, all or those of an acquisition or number, in order of both."""
         where, values = _where(acquisition=acquisition, index=index)

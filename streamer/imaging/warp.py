@@ -117,9 +117,9 @@ def local_displacement(field: FlowResult, *, shape: tuple[int, int], frame: Pose
     beyond = _filled(points + drift_px + field.displacement_px - expected, field.valid)
     at = _places(shape, there, offset)
     for axis, grid in enumerate((field.grid_y_px, field.grid_x_px)):
-        at[axis] = (at[axis] - grid[0]) / (grid[1] - grid[0] if len(grid) > 1 else 1.0)
-    return np.stack([scipy.ndimage.map_coordinates(plane, at, np.float32, order=3, mode="nearest")
-                     for plane in beyond])
+        at[axis] = 1.0 + (at[axis] - grid[0]) / (grid[1] - grid[0] if len(grid) > 1 else 1.0)
+    wider = np.pad(beyond, ((0, 0), (1, 1), (1, 1)), "reflect", reflect_type="odd")   # goes straight on outside
+    return np.stack([scipy.ndimage.map_coordinates(plane, at, np.float32, order=3, mode="nearest") for plane in wider])
 
 
 def _filled(values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[np.float64]:

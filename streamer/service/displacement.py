@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
+from streamer.clock import utc_text
 from streamer.errors import CommandError
 from streamer.formats import Recording
 from streamer.imaging.warp import Pose
 from streamer.journal import Journal
-from streamer.records import FlowResult, FrameRow
+from streamer.records import Command, FlowResult, FrameRow
 from streamer.service.pictures import Picture, find_row, read_picture, settings_of
 from streamer.settings import Settings
 from streamer.tracking.deformation import SMALLEST_OVERLAP, Deformation
@@ -83,6 +84,7 @@ def measure_pair(recording: Recording, folder: Path, first: int, second: int, *,
     """
     with Journal(folder) as journal:
         rows, settings = [row for _, row in journal.rows()], settings_of(journal)
+        commands = list(journal.commands())
     reference, moved = (find_row(rows, recording, index, acquisition) for index in (first, second))
     if reference.view != moved.view:
         raise CommandError(f"frame {first} is of view {reference.view!r}, frame {second} of {moved.view!r}; "
@@ -93,6 +95,7 @@ def measure_pair(recording: Recording, folder: Path, first: int, second: int, *,
                                f"{_because(row)}; choose another")
         if row.drift_y_px is None or row.drift_x_px is None:
             raise CommandError(f"the drift of frame {row.index} is not known{_because(row)}; choose another")
+    _check_origin(commands, reference, moved)
     _check_overlap(recording, reference, moved)
     flow = settings.flow if step_px is None else msgspec.structs.replace(settings.flow, step_px=step_px)
     pictures = [read_picture(recording, row, settings) for row in (reference, moved)]
@@ -175,6 +178,17 @@ def _measured(deformation: Deformation, row: FrameRow, picture: Picture, setting
                                  drift_px=pose_of(row).drift_px, verdict="undecided",
                                  weight=picture.correction.weight)
     return outcome.result, outcome.problems
+
+
+def _check_origin(commands: Iterable[tuple[float, Command, str]], *rows: FrameRow) -> None:
+    """Refuse two frames whose drifts count from different ones, because the reference was changed between them."""
+    before, after = sorted(row.received_at or "" for row in rows)
+    for at, command, outcome in commands:
+        meant = command.op == "reference" and command.arguments.get("view", rows[0].view) == rows[0].view
+        if meant and outcome == "done" and before < (utc_text(at) or "") < after:
+            names = " and ".join(str(row.index) for row in rows)
+            raise CommandError(f"a new reference was set between frames {names}: their drifts count from different "
+                               "frames; choose both before it, or both after it")
 
 
 def _check_overlap(recording: Recording, reference: FrameRow, moved: FrameRow) -> None:

@@ -100,7 +100,8 @@ def register(
     image: FloatArray, correction: correcting.Correction, target: drift.Target, settings: Settings
 ) -> Registration:
     """Measure where a corrected frame is."""
-    return drift.measure(image, target, settings=settings.drift, weight=correction.weight)
+    return drift.measure(image, target, settings=settings.drift, weight=correction.weight,
+                         flats=correction.noisy_flats)
 
 
 class Clock:

@@ -184,7 +184,8 @@ class Pipeline:
                                        usable=not problem, drift_px=self._drift.position(view, registration))
         verdict = "bad" if problem else sharp.verdict
         moved = self._drift.update(view, key, measurement.image, registration, verdict=verdict,
-                                   weight=context.correction.weight, at_s=frame.exposed_at)
+                                   weight=context.correction.weight, flats=context.correction.noisy_flats,
+                                   at_s=frame.exposed_at)
         leaving, stage = self._follow_motion(frame, moved)
         row = FrameRow(
             index=frame.index, acquisition=frame.acquisition, view=view, kind=frame.kind,
@@ -201,7 +202,8 @@ class Pipeline:
         task = self._flow_task(row, measurement.image, context)
         if verdict in {"sharp", "undecided"} and row.drift_y_px is not None:
             drift_px = row.drift_y_px, row.drift_x_px or 0.0
-            place = Spare(key, measurement.image, context.correction.weight, drift_px, None)
+            place = Spare(key, measurement.image, context.correction.weight, drift_px, None,
+                          context.correction.noisy_flats)
             self._newest[view] = _Newest(place, row.drift_sigma_px or 0.0, frame.pixels)
             if verdict == "sharp" and not row.provisional and (
                     context.correction.gain is None or context.correction.estimated_from):
@@ -246,7 +248,7 @@ class Pipeline:
         newest = self._newest.get(view)
         if newest is not None and {now, before} != {"nothing", "darks"}:   # which change the contrast alone
             image = correcting.correct(newest.pixels, correction, zinger_sigma=self._settings.calibration.zinger_sigma)
-            place = newest.place._replace(image=image, weight=correction.weight)
+            place = newest.place._replace(image=image, weight=correction.weight, flats=correction.noisy_flats)
             self._newest[view] = newest._replace(place=place)
             self._drift.recalibrated(view, place, sigma_px=newest.sigma_px)
         return f"corrected by {now} from here on, before by {before}: new blur baseline"

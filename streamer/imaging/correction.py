@@ -64,6 +64,11 @@ class Correction:
         """Mean of the newest flat in photons; None while the counts per photon are not known."""
         return self.open_beam / self.counts_per_photon if self.open_beam and self.counts_per_photon else None
 
+    @property
+    def noisy_flats(self) -> int:
+        """Exposures whose noise is in `gain`; 0 when there are none, or the gain was told from the sample."""
+        return 0 if self.estimated_from else self.flats
+
     def noise_shape(self, mean: float) -> NoiseShape | None:
         """Return the shape of the noise in a frame of this mean (counts less the dark, `Level.mean`)."""
         if self.noise is None or not self.open_beam:

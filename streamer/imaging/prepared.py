@@ -39,9 +39,13 @@ class Prepared:
     """Of the frame as it came."""
     weighted: bool
     """The light on each pixel is known: the frame is corrected with flats."""
+    flats: int = 0
+    """Exposures in the flat that the frame was divided by; 0 = none, or not known."""
+    mean: float = 0.0
+    """Mean of the frame: with flats its transmission."""
 
 
-def prepare_frame(image: NDArray[Any], *, weight: FloatArray | None = None) -> Prepared:
+def prepare_frame(image: NDArray[Any], *, weight: FloatArray | None = None, flats: int = 0) -> Prepared:
     """Bring a frame into the form in which frames are compared; parameters and errors as `prepare_reference`."""
     if image.ndim != 2 or min(image.shape) < SMALLEST_SIDE_PX:
         raise FrameError(f"frame has shape {image.shape}; expected two dimensions of at least {SMALLEST_SIDE_PX} px")
@@ -61,24 +65,24 @@ def prepare_frame(image: NDArray[Any], *, weight: FloatArray | None = None) -> P
             trust = np.sqrt(np.clip(acquisition.binned(light) / bright, 0.0, 1.0))
             if float(light.min()) < USABLE_SHARE * bright:
                 usable = light >= USABLE_SHARE * bright
-    contrast = _contrast(values, usable)
+    contrast, mean = _contrast(values, usable)
     shape = (image.shape[0], image.shape[1])
-    return Prepared(contrast, usable, acquisition.coarsen(contrast, trust), shape, weight is not None)
+    return Prepared(contrast, usable, acquisition.coarsen(contrast, trust), shape, weight is not None, flats, mean)
 
 
-def _contrast(values: FloatArray, usable: BoolArray | None) -> FloatArray:
+def _contrast(values: FloatArray, usable: BoolArray | None) -> tuple[FloatArray, float]:
     """Square root of the intensity in units of its mean, less one: its photon noise is the same everywhere."""
     lit = values if usable is None else values[usable]
     mean = float(lit.mean()) if lit.size else 0.0
     if not mean > 0.0:
-        return np.zeros_like(values)
+        return np.zeros_like(values), 0.0
     contrast = np.clip(values, 0.0, 4.0 * mean)
     contrast *= np.float32(1.0 / mean)
     np.sqrt(contrast, out=contrast)
     contrast -= np.float32(1.0)
     if usable is not None:
         contrast *= usable
-    return contrast
+    return contrast, mean
 
 
 def area_binned(image: FloatArray, binning: int) -> FloatArray:

@@ -57,7 +57,7 @@ def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float,
     shift = np.asarray(start, np.float64)
     half_level, full_level = levels
     found = tiles.match_tiles(half_level, half(frame.contrast), (shift[0] / 2, shift[1] / 2),
-                              half_usable(frame.usable))
+                              half_usable(frame.usable), flats=frame.flats)
     rough = None if found is None else rough_shift(found)
     if rough is not None:
         shift = rough * 2.0
@@ -96,7 +96,8 @@ def _settle(level: tiles.Level, frame: Prepared, shift: NDArray[np.float64]) -> 
     """Repeat the match until it stands still."""
     settled = None
     for _ in range(LARGEST_ROUNDS):
-        found = tiles.match_tiles(level, frame.contrast, (float(shift[0]), float(shift[1])), frame.usable)
+        found = tiles.match_tiles(level, frame.contrast, (float(shift[0]), float(shift[1])), frame.usable,
+                                  flats=frame.flats)
         fit = None if found is None else fit_motion(found)
         if found is None or fit is None:
             return None
@@ -121,7 +122,8 @@ def _with_rotation(level: tiles.Level, frame: Prepared, found: tiles.Tiles, fit:
     shift, turn_rad, stretch, last = fit.shift, turned.turn_rad, turned.stretch, turned
     for _ in range(LARGEST_ROUNDS):
         warped, usable = _turned_back(frame, shift, turn_rad, stretch)
-        again = tiles.match_tiles(level, warped, (0.0, 0.0), usable)
+        again = tiles.match_tiles(level, warped, (0.0, 0.0), usable, flats=frame.flats,
+                                  moved=(float(shift[0]), float(shift[1])))
         rest = None if again is None else fit_motion(again, turning=True)
         if rest is None:
             return told, False

@@ -87,7 +87,8 @@ class Registration:
     reference_id: int | None = None
 
 
-def prepare_reference(image: NDArray[Any], *, id: int, weight: FloatArray | None = None) -> Reference:  # noqa: A002
+def prepare_reference(image: NDArray[Any], *, id: int, weight: FloatArray | None = None,  # noqa: A002
+                      flats: int = 0) -> Reference:
     """Compute what registering against `image` needs.
 
     Parameters
@@ -98,13 +99,16 @@ def prepare_reference(image: NDArray[Any], *, id: int, weight: FloatArray | None
         Comes back as `Registration.reference_id`.
     weight : (M, N), optional
         Expected photons per pixel, on any scale.
+    flats : int
+        Exposures in the flat that the image was divided by, 0 = none or not known. Their noise stays where it is
+        when the sample moves, and is allowed for.
 
     Raises
     ------
     FrameError
         If the image is not a two-dimensional frame of at least 64 x 64 real pixels.
     """
-    frame = prepare_frame(image, weight=weight)
+    frame = prepare_frame(image, weight=weight, flats=flats)
     return reference_of(frame, id=id)
 
 
@@ -118,14 +122,16 @@ def with_levels(reference: Reference) -> Reference:
     if reference.levels:
         return reference
     frame = reference.frame
-    coarse = tiles.prepare_level(half(frame.contrast), half_usable(frame.usable), sigma_px=1.2)
+    coarse = tiles.prepare_level(half(frame.contrast), half_usable(frame.usable), sigma_px=1.2, mean=frame.mean,
+                                flats=frame.flats)
     sigma_px = best_smoothing(frame.contrast, 4.0 * float(np.median(coarse.noise)))
-    full = tiles.prepare_level(frame.contrast, frame.usable, sigma_px=sigma_px)
+    full = tiles.prepare_level(frame.contrast, frame.usable, sigma_px=sigma_px, mean=frame.mean,
+                              flats=frame.flats)
     return replace(reference, levels=(coarse, full))
 
 
 def register(reference: Reference, image: NDArray[Any], *, weight: FloatArray | None = None,
-             min_overlap: float = 0.12) -> Registration:
+             min_overlap: float = 0.12, flats: int = 0) -> Registration:
     """Measure where the content of `image` is, relative to `reference`.
 
     Parameters
@@ -137,6 +143,8 @@ def register(reference: Reference, image: NDArray[Any], *, weight: FloatArray | 
         Expected photons per pixel, on any scale.
     min_overlap : float
         Smallest share of the frame that must show the same part of the sample.
+    flats : int
+        As in `prepare_reference`.
 
     Returns
     -------
@@ -148,7 +156,8 @@ def register(reference: Reference, image: NDArray[Any], *, weight: FloatArray | 
     FrameError
         If the image is not a frame of the shape of the reference.
     """
-    return register_prepared((reference,), prepare_frame(image, weight=weight), min_overlap=min_overlap)
+    return register_prepared((reference,), prepare_frame(image, weight=weight, flats=flats),
+                             min_overlap=min_overlap)
 
 
 def register_prepared(references: Sequence[Reference], frame: Prepared, *, min_overlap: float = 0.12) -> Registration:
@@ -233,7 +242,8 @@ def reference_state(reference: Reference) -> dict[str, Any]:
     """Return a reference as builtins and arrays, without what can be computed again."""
     frame = reference.frame
     return {"id": reference.id, "contrast": frame.contrast, "usable": frame.usable,
-            "coarse": frame.coarse.image, "shape": list(frame.shape), "weighted": frame.weighted}
+            "coarse": frame.coarse.image, "shape": list(frame.shape), "weighted": frame.weighted,
+            "flats": frame.flats, "mean": frame.mean}
 
 
 def reference_from_state(state: Mapping[str, Any]) -> Reference:
@@ -241,5 +251,6 @@ def reference_from_state(state: Mapping[str, Any]) -> Reference:
     shape = (int(state["shape"][0]), int(state["shape"][1]))
     contrast = np.asarray(state["contrast"])
     coarse = acquisition.with_spectrum(np.asarray(state["coarse"]), binning=acquisition.binning_for(contrast.shape))
-    frame = Prepared(contrast, state["usable"], coarse, shape, bool(state["weighted"]))
+    frame = Prepared(contrast, state["usable"], coarse, shape, bool(state["weighted"]), int(state["flats"]),
+                     float(state["mean"]))
     return Reference(int(state["id"]), frame)

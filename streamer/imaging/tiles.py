@@ -54,6 +54,10 @@ class Level:
     """Gaussian smoothing, in pixels of this level."""
     noise: Doubles
     """(T,) variance of the noise of a pixel of the reference, before smoothing."""
+    of_flat: Doubles
+    """(T,) the part of it that a single flat would have brought in."""
+    flats: int
+    """Exposures in the flat of the reference, 0 = none or not known."""
 
     structure: float
     """Strongest tile: by how many standard deviations its structure exceeds what noise shows by chance."""
@@ -79,7 +83,8 @@ class Tiles(NamedTuple):
     """(n,) the same of the noise of both frames."""
 
 
-def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sigma_px: float) -> Level:
+def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sigma_px: float,
+                  mean: float = 0.0, flats: int = 0) -> Level:
     """Build the tile caches of a reference.
 
     Parameters
@@ -90,6 +95,8 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sig
         Pixels that may be used; tiles that hold others do not take part.
     sigma_px : float
         Smoothing before the comparison.
+    mean, flats : float, int
+        Transmission where the contrast is 0, and exposures in the flat that it is relative to; 0 = not known.
     """
     radius = _radius(sigma_px)
     rows, columns = contrast.shape
@@ -117,8 +124,11 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sig
     power = information[:, 0, 0] + information[:, 1, 1]
     excess = np.where(whole, (power - 2.0 * bias) / np.maximum(chance, 1e-20), 0.0)
     at_reference = np.matmul(tiles, base[:, :, None])[:, :, 0].astype(np.float64)
+    through = mean * np.square(1.0 + base).mean(axis=1, dtype=np.float64)
+    # one flat leaves a frame as much noise as its own photons, times what is let through
+    of_flat = noise * through / (1.0 + through / max(flats, 1))
     return Level(tiles, at_reference, inverse, energy, grid, side, origin, (rows, columns), sigma_px, noise,
-                 float(excess.max()))
+                 of_flat, flats, float(excess.max()))
 
 
 def _free_from_light(tiles: FloatArray, energy: Doubles, noise: Doubles) -> Doubles:
@@ -154,7 +164,8 @@ def _all_usable(usable: NDArray[np.bool_], origin: tuple[int, int], grid: tuple[
 
 
 def match_tiles(level: Level, contrast: FloatArray, shift: tuple[float, float],
-                usable: NDArray[np.bool_] | None = None) -> Tiles | None:
+                usable: NDArray[np.bool_] | None = None, *, flats: int = 0,
+                moved: tuple[float, float] | None = None) -> Tiles | None:
     """Shift of every tile of the reference that lies inside the frame, starting from `shift`.
 
     Parameters
@@ -165,6 +176,10 @@ def match_tiles(level: Level, contrast: FloatArray, shift: tuple[float, float],
     shift : (dy, dx)
         Pixels of the level; good to about 2 px.
     usable : (M, N) bool or None
+    flats : int
+        Exposures in the flat of both frames, 0 = none or not known.
+    moved : (dy, dx)
+        Where the content of a frame that was warped back came from; by default `shift`.
 
     Returns
     -------
@@ -197,7 +212,21 @@ def match_tiles(level: Level, contrast: FloatArray, shift: tuple[float, float],
     rows = level.rows.reshape(*level.grid, 4, -1)[part]   # a view: copying it would cost a millisecond
     products = np.matmul(rows, values.reshape(*grid, -1, 1)).reshape(-1, 4).astype(np.float64)
     squares = np.einsum("tp,tp->t", values, values)
+    if flats and level.flats:
+        products[:, :2] -= _drag_of_flats(level, index, max(flats, level.flats), shift if moved is None else moved)
     return _solve(level, products[keep], squares[keep], index[keep], shift)
+
+
+def _drag_of_flats(level: Level, index: NDArray[np.int64], flats: int, moved: tuple[float, float]) -> Doubles:
+    """Return what the noise of the flat, the same in both frames, adds on average to the products, (n, 2).
+
+    White noise that was smoothed by a Gaussian has a Gaussian correlation; its slope at the distance that the sample
+    moved is what pulls the sample back.
+    """
+    variance = level.sigma_px**2
+    correlation = math.exp(-(moved[0]**2 + moved[1]**2) / (4.0 * variance)) / (4.0 * math.pi * variance)
+    slope = np.asarray(moved) * (correlation / (2.0 * variance))
+    return np.multiply.outer(level.side**2 * level.of_flat[index] / flats, slope)
 
 
 def _solve(level: Level, products: Doubles, squares: FloatArray, index: NDArray[np.int64],

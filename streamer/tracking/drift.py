@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import CommandError
 from streamer.imaging.registration import (
+    Reference,
     Registration,
     prepare_reference,
     register_prepared,
@@ -84,7 +85,7 @@ class Drift:
         return place_of(used, registration)
 
     def update(self, view: str, key: FrameKey, image: NDArray[Any], registration: Registration, *, verdict: str,
-               weight: FloatArray | None = None, at_s: float | None = None) -> DriftResult:
+               weight: FloatArray | None = None, flats: int = 0, at_s: float | None = None) -> DriftResult:
         """Take the next frame of a view.
 
         Parameters
@@ -99,6 +100,8 @@ class Drift:
             ``sharp``, ``blurred``, ``undecided`` or ``bad``.
         weight : (M, N), optional
             Expected photons per pixel, on any scale.
+        flats : int
+            Exposures in the flat that the image was divided by; 0 = none or not known.
         at_s : float, optional
             When it was exposed, s from any origin.
         """
@@ -107,16 +110,17 @@ class Drift:
                 self._tracks[view].trend.skip()
             return DriftResult(problems=("not registered: no usable image",), lost=self._lost(view))
         track = self._tracks.get(view)
+        newest = Spare(key, image, weight, (0.0, 0.0), None, flats)
         if track is None:
-            return self._begin(view, key, image, weight, sharp=verdict != "blurred", at_s=at_s)
+            return self._begin(view, newest, sharp=verdict != "blurred", at_s=at_s)
         self._keep_warm(view)
         if registration.reference_id not in track.graph.keys:
-            registration = measure(image, track.target, settings=self.settings, weight=weight)
-        track.newest = (key, image, weight)
+            registration = self._measure(newest, track.target)
+        track.newest = newest
         revisions: tuple[tuple[FrameKey, DriftResult], ...] = ()
         if not trusted(registration, self.settings) and track.spare is not None:
             revisions = self._set_key(track, track.spare)   # the sample has changed too fast for the keys there are
-            registration = measure(image, track.target, settings=self.settings, weight=weight)
+            registration = self._measure(newest, track.target)
         if not trusted(registration, self.settings):
             problem = registration.problem or "not registered: the match is too weak"
             return replace(self._missed(track, registration.quality, problem), revisions=revisions)
@@ -130,7 +134,7 @@ class Drift:
         track.failures, track.last = 0, drift
         result = self._result(track, used, drift, step, registration, at_s)
         track.rows.append(Row(key, used.id, used.pose, result))
-        candidate = Spare(key, image, weight, drift, registration)
+        candidate = newest._replace(drift=drift, registration=registration)
         revisions += self._connect(track) + self._follow(track, candidate, used, registration, verdict)
         return replace(track.rows[-1].result, revisions=tuple(item for item in revisions if item[0] != key))
 
@@ -145,16 +149,17 @@ class Drift:
         track = self._tracks.get(view)
         if track is None or track.newest is None:
             raise CommandError(f"view {view!r} has no frames yet; it cannot be given another reference")
-        frame, image, weight = track.newest
+        newest = track.newest
+        frame = newest.frame
         key = frame if key is None else key
         known = {item.frame for item in track.graph.keys.values()}
         if track.spare is not None and key == track.spare.frame:
             self._set_key(track, track.spare)
         elif key == frame and track.failures:   # nothing connects this frame to the old keys
-            self._begin(view, frame, image, weight, sharp=True)
+            self._begin(view, newest, sharp=True)
             return
         elif key == frame and key not in known:
-            self._set_key(track, Spare(frame, image, weight, track.last or (0.0, 0.0), None))
+            self._set_key(track, newest._replace(drift=track.last or (0.0, 0.0)))
         place = next((item for item in track.graph.keys.values() if item.frame == key), None)
         if place is None:
             kept = ", ".join(str(item.frame[1]) for item in track.graph.keys.values())
@@ -171,9 +176,9 @@ class Drift:
     def recalibrated(self, view: str, held: Spare, *, sigma_px: float) -> None:
         """Go on from one frame alone: frames are corrected differently from now on, and the keys were not."""
         track = self._tracks.get(view)
-        reference = prepare_reference(held.image, id=self._take_id(), weight=held.weight)
+        reference = self._reference(held)
         if track is not None and reference.structured:
-            track.graph, track.newest = KeyGraph(limit=track.graph.limit), held[:3]
+            track.graph, track.newest = KeyGraph(limit=track.graph.limit), held
             track.graph.add(Key(reference.id, held.frame, held.drift, sigma_px, reference), [])
             self._retarget(track, reference.id)
 
@@ -194,14 +199,19 @@ class Drift:
             track.since_key, track.spare, track.waiting = kept.since_key, kept.spare, kept.waiting
             self._tracks[str(view)] = track
 
-    def _begin(self, view: str, key: FrameKey, image: NDArray[Any], weight: FloatArray | None, *,
-               sharp: bool, at_s: float | None = None) -> DriftResult:
+    def _measure(self, held: Spare, target: Target) -> Registration:
+        return measure(held.image, target, settings=self.settings, weight=held.weight, flats=held.flats)
+
+    def _reference(self, held: Spare) -> Reference:
+        return prepare_reference(held.image, id=self._take_id(), weight=held.weight, flats=held.flats)
+
+    def _begin(self, view: str, first: Spare, *, sharp: bool, at_s: float | None = None) -> DriftResult:
         """Start a track: drift exactly 0; not with a frame that shows nothing."""
-        reference = prepare_reference(image, id=self._take_id(), weight=weight)
+        reference, key = self._reference(first), first.frame
         if not reference.structured:
             return DriftResult(registration_quality=0.0, problems=("no structure to measure the drift against",))
         limit = int(np.clip(KEY_BYTES // max(reference.frame.contrast.nbytes, 1), 4, 64))
-        track = Track(KeyGraph(limit=limit), origin_frame=key, last=(0.0, 0.0), newest=(key, image, weight))
+        track = Track(KeyGraph(limit=limit), origin_frame=key, last=(0.0, 0.0), newest=first)
         track.graph.add(Key(reference.id, key, (0.0, 0.0), 0.0, reference, sharp), [])
         self._retarget(track, reference.id)
         self._tracks[view] = track
@@ -267,7 +277,7 @@ class Drift:
         reach = KNOWN_SHARE * self.settings.key_step * min(candidate.image.shape)
         for key in track.graph.nearest(candidate.drift, reach_px=reach):
             reference = with_levels(key.reference)
-            again = measure(candidate.image, Target(active=reference), settings=self.settings, weight=candidate.weight)
+            again = self._measure(candidate, Target(active=reference))
             if trusted(again, self.settings) and again.quality > QUALITY_KEPT * registration.quality:
                 track.graph.keys[key.id] = replace(key, reference=reference)   # its caches are there already
                 return key
@@ -279,7 +289,7 @@ class Drift:
         It is measured against the key it was found with at once, and against others with the frames to come: no
         frame waits for all of them.
         """
-        reference = prepare_reference(chosen.image, id=self._take_id(), weight=chosen.weight)
+        reference = self._reference(chosen)
         found, graph = chosen.registration, track.graph
         edges: list[Edge] = []
         rotation_deg: float | None = 0.0

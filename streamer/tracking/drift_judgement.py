@@ -31,7 +31,7 @@ def trusted(registration: Registration, settings: DriftSettings) -> bool:
 
 
 def measure(image: NDArray[Any], target: Target, *, settings: DriftSettings,
-            weight: FloatArray | None = None) -> Registration:
+            weight: FloatArray | None = None, flats: int = 0) -> Registration:
     """Register a frame against the active key or, when that fails, against all others.
 
     Parameters
@@ -42,10 +42,12 @@ def measure(image: NDArray[Any], target: Target, *, settings: DriftSettings,
         From `Drift.target`; may be a little older than the track.
     weight : (M, N), optional
         Expected photons per pixel, on any scale.
+    flats : int
+        Exposures in the flat that the frame was divided by; 0 = none or not known.
     """
     if target.active is None:
         return Registration(math.nan, math.nan, None, 0.0, 0.0, problem="the view has no reference yet")
-    frame = prepare_frame(image, weight=weight)
+    frame = prepare_frame(image, weight=weight, flats=flats)
     found = register_prepared((target.active,), frame, min_overlap=settings.overlap)
     if trusted(found, settings) or not target.others:
         return found

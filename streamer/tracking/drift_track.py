@@ -71,6 +71,8 @@ class Spare(NamedTuple):
     weight: FloatArray | None
     drift: tuple[float, float]
     registration: Registration | None
+    flats: int = 0
+    """Exposures in the flat that it was divided by; 0 = none or not known."""
 
 
 @dataclass
@@ -90,7 +92,7 @@ class Track:
     best_inliers: float = 0.0
     spare: Spare | None = None
     """Newest registered frame that is fit to be a key and is none yet."""
-    newest: tuple[FrameKey, NDArray[Any], FloatArray | None] | None = None
+    newest: Spare | None = None
     waiting: list[int] = field(default_factory=list)
     """Older keys that the active key has still to be measured against, one with every frame."""
 
@@ -103,11 +105,7 @@ class Track:
                 "since_key": self.since_key, "waiting": list(self.waiting),
                 "best": [self.best_quality, self.best_inliers],
                 "rows": [[list(row.frame), row.key, list(row.pose), _result_state(row.result)] for row in self.rows],
-                "spare": None if self.spare is None else {
-                    "frame": list(self.spare.frame), "image": self.spare.image, "weight": self.spare.weight,
-                    "drift": list(self.spare.drift),
-                    "registration": None if self.spare.registration is None else asdict(self.spare.registration)},
-                "newest": None if self.newest is None else [list(self.newest[0]), *self.newest[1:]]}
+                "spare": _spare_state(self.spare), "newest": _spare_state(self.newest)}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Track:
@@ -120,18 +118,27 @@ class Track:
         track.waiting = [int(id_) for id_ in state["waiting"]]
         for frame, key, pose, result in state["rows"]:
             track.rows.append(Row(_key_of(frame), int(key), (float(pose[0]), float(pose[1])), _result_from(result)))
-        spare, newest = state["spare"], state["newest"]
-        if spare is not None:
-            found = None if spare["registration"] is None else Registration(**spare["registration"])
-            drift = float(spare["drift"][0]), float(spare["drift"][1])
-            track.spare = Spare(_key_of(spare["frame"]), spare["image"], spare["weight"], drift, found)
-        if newest is not None:
-            track.newest = _key_of(newest[0]), newest[1], newest[2]
+        track.spare, track.newest = _spare_from(state["spare"]), _spare_from(state["newest"])
         return track
 
 
 def _key_of(state: Sequence[Any]) -> FrameKey:
     return str(state[0]), int(state[1])
+
+
+def _spare_state(spare: Spare | None) -> dict[str, Any] | None:
+    if spare is None:
+        return None
+    return {"frame": list(spare.frame), "image": spare.image, "weight": spare.weight, "drift": list(spare.drift),
+            "registration": None if spare.registration is None else asdict(spare.registration), "flats": spare.flats}
+
+
+def _spare_from(state: Mapping[str, Any] | None) -> Spare | None:
+    if state is None:
+        return None
+    found = None if state["registration"] is None else Registration(**state["registration"])
+    drift = float(state["drift"][0]), float(state["drift"][1])
+    return Spare(_key_of(state["frame"]), state["image"], state["weight"], drift, found, int(state["flats"]))
 
 
 def _result_state(result: DriftResult) -> dict[str, Any]:

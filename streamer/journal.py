@@ -143,49 +143,49 @@ class Journal:
 
     def meta(self) -> dict[str, Any]:
         """Return all facts of the session."""
-        return {key: msgspec.json.decode(value) for key, value in self._db.execute("SELECT key, value FROM meta")}
+        return {key: msgspec.json.decode(value) for key, value in self._read("SELECT key, value FROM meta")}
 
     def settings(self) -> tuple[int, str]:
         """Return the newest settings: their revision and their TOML text."""
-        row = self._db.execute("SELECT revision, toml FROM settings ORDER BY revision DESC LIMIT 1").fetchone()
-        return row or (0, "")
+        newest = self._read("SELECT revision, toml FROM settings ORDER BY revision DESC LIMIT 1")
+        return next(newest, (0, ""))
 
     def rows(self, *, since: int = 0, limit: int | None = None) -> Iterator[tuple[int, FrameRow]]:
         """Yield the rows published after a sequence number, with their sequence numbers.
 
         In order of arrival; with a `limit`, the first ones in order of their sequence numbers.
         """
-        stored = {name for _, name, *_ in self._db.execute("PRAGMA table_info(frames)")}
+        stored = {name for _, name, *_ in self._read("PRAGMA table_info(frames)")}
         names = [name for name in _FRAME_COLUMNS if name in stored]   # a session of before may know fewer
         order = "arrival" if limit is None else "sequence"
         query = f"SELECT sequence, {_quoted(names)} FROM frames WHERE sequence > ? ORDER BY {order} LIMIT ?"  # noqa: S608
-        for sequence, *values in self._db.execute(query, (since, -1 if limit is None else limit)):
+        for sequence, *values in self._read(query, (since, -1 if limit is None else limit)):
             fields = dict(zip(names, values, strict=True))
             yield sequence, FrameRow(**(fields | {"provisional": bool(fields["provisional"])}))
 
     def alerts(self) -> Iterator[tuple[int, Alert]]:
         """Yield all alerts with their sequence numbers."""
         query = f"SELECT sequence, {_quoted(_ALERT_COLUMNS)} FROM alerts ORDER BY id"  # noqa: S608
-        for sequence, *values in self._db.execute(query):
+        for sequence, *values in self._read(query):
             yield sequence, Alert(**dict(zip(_ALERT_COLUMNS, values, strict=True)))
 
     def events(self) -> Iterator[Event]:
         """Yield what happened to the stream, in order."""
         query = f"SELECT {_quoted(_EVENT_COLUMNS)} FROM events ORDER BY number"  # noqa: S608
-        for values in self._db.execute(query):
+        for values in self._read(query):
             yield Event(**dict(zip(_EVENT_COLUMNS, values, strict=True)))
 
     def commands(self) -> Iterator[tuple[float, Command, str]]:
         """Yield what was asked, in order: when (Unix seconds), the command, and what came of it."""
-        for at, op, arguments, outcome in self._db.execute("SELECT at, op, arguments, outcome FROM commands "
-                                                           "ORDER BY number"):
+        for at, op, arguments, outcome in self._read("SELECT at, op, arguments, outcome FROM commands "
+                                                     "ORDER BY number"):
             yield at, Command(op=op, arguments=msgspec.json.decode(arguments)), outcome
 
     def flows(self, *, acquisition: str | None = None, index: int | None = None) -> Iterator[FlowResult]:
         """Yield the displacement fields one by one, all or those of an acquisition or number, in order of both."""
         where, values = _where(acquisition=acquisition, index=index)
         query = f'SELECT * FROM flows WHERE {where} ORDER BY acquisition, "index"'  # noqa: S608
-        for found in self._db.execute(query, values):
+        for found in self._read(query, values):
             yield _unpack_flow(found)
 
     def spectra(self, *, acquisition: str | None = None, index: int | None = None) -> Iterator[SpectraResult]:
@@ -193,12 +193,20 @@ class Journal:
 
         None from a session of before, which kept no spectra.
         """
-        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'spectra'").fetchone():
+        if not list(self._read("SELECT 1 FROM sqlite_master WHERE name = 'spectra'")):
             return
         where, values = _where(index=index, acquisition=acquisition)
         query = f"SELECT {_quoted(_SPECTRA_COLUMNS)} FROM spectra WHERE {where} ORDER BY rowid"  # noqa: S608
-        for found in self._db.execute(query, values):
+        for found in self._read(query, values):
             yield _unpack_spectra(found)
+
+    def _read(self, query: str, values: Sequence[object] = ()) -> Iterator[Any]:
+        """Yield the lines of an answer one by one."""
+        try:
+            yield from self._db.execute(query, values)
+        except sqlite3.Error as error:
+            raise SessionError(f"journal {self.path} cannot be read: {error}; check the disk, or use a copy of the "
+                               "session") from error
 
     def snapshot(self) -> Self:
         """Fix what this reader sees, so that several queries belong to one moment; ends with `release`."""

@@ -188,3 +188,32 @@ def test_a_session_without_spectra_has_none(tmp_path: Path) -> None:
         journal._db.commit()
     with Journal(tmp_path) as journal:
         assert not list(journal.spectra())
+
+
+def test_one_field_can_be_asked_for(tmp_path: Path) -> None:
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(flows=[_flow(index) for index in range(3)]))
+    with Journal(tmp_path) as journal:
+        (one,) = journal.flows(index=1)
+        assert one.index == 1
+        assert [flow.index for flow in journal.flows(acquisition=one.acquisition)] == [0, 1, 2]
+        assert not list(journal.flows(acquisition="other"))
+
+
+def test_commands_come_back_with_what_came_of_them(tmp_path: Path) -> None:
+    command = Command(op="reference", arguments={"view": "left"})
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(commands=[(command, "done")]))
+        ((_, found, outcome),) = journal.commands()
+    assert (found, outcome) == (command, "done")
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(flows=[_flow(index) for index in range(200)]))
+        path = journal.path
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3:] = b"\xa5" * len(data[len(data) // 3:])
+    path.write_bytes(data)
+    with Journal(tmp_path) as journal, pytest.raises(SessionError, match=r"session\.sqlite cannot be read.*copy"):
+        list(journal.flows())

@@ -1,0 +1,419 @@
+"""Coherent regions: parts of a sample that move as one, like tectonic plates.
+
+Neighbouring particles (or points of the dense field) are merged pair by pair, those first whose union is described
+best by a single motion: Ward's method (1963, doi:10.1080/01621459.1963.10500845) on a graph, each region moving by a
+displacement, a rotation and a dilation of its own. Then points change sides along the borders until none gains.
+
+Vectors are complex numbers in here, ``x + i y``: displacement, rotation and dilation are then ``d = a + b z``.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+import scipy.spatial
+from numpy.typing import NDArray
+
+from streamer.errors import FrameError
+from streamer.imaging.flow import Field
+from streamer.imaging.particles import Motion
+from streamer.records import BoolArray, FloatArray
+
+Labels = NDArray[np.int32]
+Complex = NDArray[np.complex128]
+
+NEIGHBOURS = 6
+MOST_REGIONS = 12
+"""Among how many the data choose."""
+GRADIENT = 0.003
+"""Rotation and dilation of a region that are expected, 1 sigma."""
+MODEL_PX = 0.1
+"""What a region's motion leaves undescribed, 1 sigma per component: no point weighs more than this allows."""
+SEAM = 30.0
+"""How much a point counts less where its neighbours move differently: seams belong to neither side."""
+LEAST_EXCESS = 2.0
+"""A single motion that leaves less than this, in squares of the predicted error, is one region."""
+CLEAR_JUMP = 4.0
+"""Where a merge costs this many times the one before, two regions that differ were joined."""
+HEIGHT_FLOOR = 3e-4
+"""Cost of a merge, relative to the dearest, below which it is not looked at."""
+SWEEPS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Which points move together."""
+
+    label: Labels
+    """(n,) or (K, L): 0 where there is no measurement, else the number of the region, 1 ... count."""
+    count: int
+    heights: FloatArray
+    """(m,) what merging two of m + 1, m, ... 2 regions into one costs, in squared errors; largest first."""
+    displacement_px: FloatArray
+    """(2, count) mean displacement (y, x) of each region."""
+    rotation_deg: FloatArray
+    """(count,) from +x towards +y."""
+    reason: str = ""
+    """Why there are no regions; empty text when there are."""
+
+
+def from_particles(motion: Motion, *, count: int | None = None) -> Regions:
+    """Group the particles of a frame.
+
+    Parameters
+    ----------
+    motion : particles.Motion
+        Particles that are not valid get the label 0.
+    count : int, optional
+        Number of regions; None lets the data choose among 1 to 12.
+
+    Returns
+    -------
+    Regions
+        One label per particle.
+
+    Raises
+    ------
+    FrameError
+        If `count` is less than 1 or more than there are valid particles.
+    """
+    found = group(motion.centre_px[:, motion.valid], motion.displacement_px[:, motion.valid],
+                  motion.sigma_px[:, motion.valid].max(axis=0, initial=0), count=count)
+    return _spread(found, motion.valid)
+
+
+def from_field(field: Field, *, count: int | None = None, mask: NDArray[np.bool_] | None = None) -> Regions:
+    """Group the points of a dense field.
+
+    Parameters
+    ----------
+    field : flow.Field
+        Points that are not valid get the label 0.
+    count : int, optional
+        Number of regions; None lets the data choose among 1 to 12.
+    mask : (K, L) bool, optional
+        Points to use.
+
+    Returns
+    -------
+    Regions
+        One label per point of the grid, (K, L).
+
+    Raises
+    ------
+    FrameError
+        If the mask has another shape than the grid, or `count` is less than 1 or more than there are points.
+    """
+    used = field.valid
+    if mask is not None:
+        if mask.shape != used.shape:
+            raise FrameError(f"regions: mask of shape {mask.shape} for a grid of shape {used.shape}")
+        used = used & mask
+    y, x = (axis[used] for axis in np.meshgrid(field.grid_y_px, field.grid_x_px, indexing="ij"))
+    found = group(np.stack([y, x]), field.displacement_px[:, used], field.sigma_px[used], count=count)
+    return _spread(found, used)
+
+
+def group(centre_px: FloatArray, displacement_px: FloatArray, sigma_px: FloatArray, *,
+          count: int | None = None) -> Regions:
+    """Group points that move together.
+
+    Parameters
+    ----------
+    centre_px, displacement_px : (2, n) float32
+        Positions and displacements (y, x).
+    sigma_px : (n,) float32
+        Error per component.
+    count : int, optional
+        Number of regions; None lets the data choose among 1 to 12: the number beyond which one region less costs
+        the most in proportion to what it cost before.
+
+    Returns
+    -------
+    Regions
+        None, with the reason, when there are no points.
+
+    Raises
+    ------
+    FrameError
+        If shapes do not fit, or `count` is less than 1 or more than there are points.
+    """
+    number = centre_px.shape[-1]
+    if centre_px.shape != (2, number) or displacement_px.shape != (2, number) or sigma_px.shape != (number,):
+        raise FrameError(f"regions: centres {centre_px.shape}, displacements {displacement_px.shape}, errors "
+                         f"{sigma_px.shape}; expected (2, n), (2, n), (n,)")
+    if number == 0:
+        return Regions(np.zeros(0, np.int32), 0, np.zeros(0, np.float32), np.zeros((2, 0), np.float32),
+                       np.zeros(0, np.float32), "regions: no valid point")
+    if count is not None and not 1 <= count <= number:
+        raise FrameError(f"regions: {count} regions of {number} points; expected 1 to {number}")
+    place, way = (axis[1].astype(np.float64) + 1j * axis[0] for axis in (centre_px, displacement_px))
+    edges = neighbours(centre_px)
+    variance = np.nan_to_num(sigma_px.astype(np.float64), nan=1.0) ** 2 + MODEL_PX**2
+    weight = 1 / (variance + SEAM * _unrest(way, edges))
+    merges, heights = _merge(place, way, weight, edges)
+    chosen = _choose(heights, place, way, variance) if count is None else count
+    label = _exchange(_cut(merges, number, chosen), place, way, weight, edges)
+    label = _numbered(label)
+    shift, slope = _models(label, place, way, weight)
+    middle = np.array([np.average(place[label == one], weights=weight[label == one]) for one in range(len(shift))])
+    mean = shift + slope * middle
+    return Regions((label + 1).astype(np.int32), len(shift), heights[:MOST_REGIONS].astype(np.float32),
+                   np.stack([mean.imag, mean.real]).astype(np.float32), np.degrees(slope.imag).astype(np.float32))
+
+
+def neighbours(centre_px: FloatArray, *, each: int = NEIGHBOURS) -> NDArray[np.intp]:
+    """Connect every point with its nearest ones, and clusters of points across the gaps between them.
+
+    The nearest ones alone would leave clusters unconnected, and force parts of a cluster together that move apart
+    before it can join another; the edges of Delaunay's triangles bridge the gaps.
+
+    Returns
+    -------
+    (m, 2) integer array
+        Pairs of points, the smaller number first, each once.
+    """
+    number = centre_px.shape[1]
+    if number < 2:
+        return np.zeros((0, 2), np.intp)
+    points = centre_px.T.astype(np.float64)
+    near = scipy.spatial.cKDTree(points).query(points, k=min(each + 1, number))[1]
+    pairs = [np.stack([np.repeat(np.arange(number), near.shape[1]), near.ravel()], -1)]
+    try:
+        corners = scipy.spatial.Delaunay(points).simplices
+    except (scipy.spatial.QhullError, ValueError):   # all on a line, or fewer than three
+        corners = np.zeros((0, 3), np.intp)
+    pairs += [corners[:, [a, b]] for a, b in ((0, 1), (1, 2), (0, 2))]
+    every = np.sort(np.concatenate(pairs), axis=1)
+    return np.asarray(np.unique(every[every[:, 0] != every[:, 1]], axis=0), np.intp)
+
+
+def _unrest(way: Complex, edges: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Mean squared difference to the neighbours, (n,): large in the seams, where one motion turns into another."""
+    squared = np.repeat(np.abs(way[edges[:, 0]] - way[edges[:, 1]]) ** 2, 2)
+    number = len(way)
+    return np.asarray(np.bincount(edges.ravel(), squared, number) / np.maximum(np.bincount(edges.ravel(),
+                                                                                        minlength=number), 1))
+
+
+def matched(label: Labels, previous: Labels) -> Labels:
+    """Renumber regions so that each keeps the number, and with it the colour, that it had in an earlier frame.
+
+    Parameters
+    ----------
+    label, previous : integer arrays of the same shape
+        Regions of the same points, now and before; 0 is no region.
+
+    Returns
+    -------
+    array like `label`
+        The assignment with the most points in common (Kuhn 1955); new regions get numbers not used before.
+
+    Raises
+    ------
+    FrameError
+        If the shapes differ.
+    """
+    if label.shape != previous.shape:
+        raise FrameError(f"regions: labels of shape {label.shape}, earlier ones of shape {previous.shape}")
+    now, before = int(label.max(initial=0)), int(previous.max(initial=0))
+    common = np.zeros((now + 1, before + 1))
+    np.add.at(common, (label.ravel(), previous.ravel()), 1)
+    rows, columns = scipy.optimize.linear_sum_assignment(-common[1:, 1:])
+    number = np.zeros(now + 1, np.int32)
+    for row, column in zip(rows, columns, strict=True):
+        if common[row + 1, column + 1] > 0:
+            number[row + 1] = column + 1
+    fresh = iter(np.setdiff1d(np.arange(1, before + now + 1), previous))
+    for one in range(1, now + 1):
+        if number[one] == 0:
+            number[one] = next(fresh)
+    return number[label]
+
+
+def adjusted_rand_index(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Give the agreement of two partitions: 1 for the same, 0 on average for chance, whatever the numbers.
+
+    Hubert & Arabie 1985, doi:10.1007/BF01908075. Points with the label 0 in either do not count.
+
+    Raises
+    ------
+    FrameError
+        If the shapes differ.
+    """
+    if first.shape != second.shape:
+        raise FrameError(f"regions: labels of shapes {first.shape} and {second.shape}")
+    both = (first != 0) & (second != 0)
+    if not both.any():
+        return 1.0
+    _, a = np.unique(first[both], return_inverse=True)
+    _, b = np.unique(second[both], return_inverse=True)
+    table = np.bincount(a * (b.max() + 1) + b).astype(np.float64)
+
+    def pairs(counts: NDArray[Any]) -> float:
+        return float(np.sum(counts * (counts - 1.0)) / 2)
+
+    same, of_first, of_second, every = pairs(table), pairs(np.bincount(a)), pairs(np.bincount(b)), pairs(
+        np.array([a.size]))
+    chance = of_first * of_second / every if every else 0.0
+    best = (of_first + of_second) / 2
+    return 1.0 if best == chance else (same - chance) / (best - chance)
+
+
+class _Moments(NamedTuple):
+    """Weighted sums over the points of a region; those of two regions add."""
+
+    weight: float
+    place: complex
+    way: complex
+    place_squared: float
+    way_squared: float
+    both: complex
+
+    def plus(self, other: _Moments) -> _Moments:
+        """Join two regions."""
+        return _Moments(self.weight + other.weight, self.place + other.place, self.way + other.way,
+                        self.place_squared + other.place_squared, self.way_squared + other.way_squared,
+                        self.both + other.both)
+
+    def misfit(self) -> float:
+        """Squared error that the best displacement, rotation and dilation leave."""
+        spread = self.place_squared - abs(self.place) ** 2 / self.weight
+        both = self.both - self.place.conjugate() * self.way / self.weight
+        rest = self.way_squared - abs(self.way) ** 2 / self.weight - abs(both) ** 2 / (spread + GRADIENT**-2)
+        return max(rest, 0.0)
+
+
+def _moments(place: Complex, way: Complex, weight: NDArray[np.float64]) -> list[_Moments]:
+    columns = (weight, weight * place, weight * way, weight * np.abs(place) ** 2, weight * np.abs(way) ** 2,
+               weight * place.conj() * way)
+    return [_Moments(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _merge(place: Complex, way: Complex, weight: NDArray[np.float64],
+           edges: NDArray[np.intp]) -> tuple[list[tuple[int, int]], NDArray[np.float64]]:
+    """Merge neighbours until one region is left.
+
+    Returns
+    -------
+    list of (int, int), array
+        Which two became region n, n + 1, ...; what the last, the last but one, ... merge cost.
+    """
+    # about the common centre, or large coordinates would cost digits
+    moments = _moments(place - place.mean(), way - way.mean(), weight)
+    misfit = [0.0] * len(moments)
+    beside: list[set[int]] = [set() for _ in moments]
+    for a, b in edges.tolist():
+        beside[a].add(b)
+        beside[b].add(a)
+    alive = set(range(len(moments)))
+
+    def offer(a: int, b: int) -> tuple[float, int, int]:
+        return moments[a].plus(moments[b]).misfit() - misfit[a] - misfit[b], a, b
+
+    queue = [offer(a, b) for a, b in edges.tolist()]
+    heapq.heapify(queue)
+    merges: list[tuple[int, int]] = []
+    heights: list[float] = []
+    while len(alive) > 1:
+        if not queue:   # islands: from here on each is the neighbour of every other
+            queue = [offer(a, b) for a in alive for b in alive if a < b]
+            heapq.heapify(queue)
+            for a in alive:
+                beside[a] = alive - {a}
+        cost, a, b = heapq.heappop(queue)
+        if a not in alive or b not in alive:
+            continue
+        new = len(moments)
+        moments.append(moments[a].plus(moments[b]))
+        misfit.append(misfit[a] + misfit[b] + cost)
+        alive -= {a, b}
+        near = {one for one in beside[a] | beside[b] if one in alive}
+        beside.append(near)
+        for one in near:
+            beside[one].add(new)
+            heapq.heappush(queue, offer(one, new))
+        alive.add(new)
+        merges.append((a, b))
+        heights.append(max(cost, 0.0))
+    return merges, np.array(heights[::-1])
+
+
+def _cut(merges: list[tuple[int, int]], number: int, count: int) -> NDArray[np.intp]:
+    """Stop merging at so many regions, (n,)."""
+    kept = merges[:number - count]
+    rows = number + np.repeat(np.arange(len(kept)), 2)
+    columns = np.array(kept, np.intp).reshape(-1)
+    size = number + len(kept)
+    tree = scipy.sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size))
+    return np.asarray(scipy.sparse.csgraph.connected_components(tree, directed=False)[1][:number], np.intp)
+
+
+def _choose(heights: NDArray[np.float64], place: Complex, way: Complex, variance: NDArray[np.float64]) -> int:
+    """Find the largest number at which one region less costs much more than the merge before.
+
+    Heights below a small share of the largest do not count; where none stands out, the one that does most is taken.
+    """
+    whole = _Moments(*(sum(column) for column in zip(*_moments(place - place.mean(), way - way.mean(), 1 / variance),
+                                                     strict=True)))
+    if len(heights) < 2 or whole.misfit() < LEAST_EXCESS * 2 * len(place):
+        return 1
+    lost = heights[:MOST_REGIONS] + HEIGHT_FLOOR * heights[0]
+    jumps = lost[:-1] / lost[1:]
+    clear = np.flatnonzero(jumps >= CLEAR_JUMP)
+    return 2 + int(clear[-1] if clear.size else np.argmax(jumps))
+
+
+def _models(label: NDArray[np.intp], place: Complex, way: Complex,
+            weight: NDArray[np.float64]) -> tuple[Complex, Complex]:
+    """Fit ``a + b z`` to every region, (count,) each."""
+    def total(values: NDArray[Any]) -> Complex:
+        return np.asarray(np.bincount(label, values.real) + 1j * np.bincount(label, np.imag(values)))
+
+    mass = total(weight).real
+    middle, mean = total(weight * place) / mass, total(weight * way) / mass
+    apart = place - middle[label]
+    slope = total(weight * apart.conj() * way) / (total(weight * np.abs(apart) ** 2) + GRADIENT**-2)
+    return np.asarray(mean - slope * middle), np.asarray(slope)
+
+
+def _exchange(label: NDArray[np.intp], place: Complex, way: Complex, weight: NDArray[np.float64],
+              edges: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Let points change to a neighbour's region that describes them better, until none does."""
+    count = int(label.max()) + 1
+    if count == 1 or not len(edges):
+        return label
+    number = len(label)
+    pairs = np.concatenate([edges, edges[:, ::-1]])
+    graph = scipy.sparse.csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(number, number))
+    for _ in range(SWEEPS):
+        shift, slope = _models(label, place, way, weight)
+        error = weight[:, None] * np.abs(way[:, None] - shift - slope * place[:, None]) ** 2
+        beside = graph @ np.eye(count)[label]
+        beside[np.arange(number), label] += 1
+        error[beside == 0] = np.inf
+        better = np.argmin(error, axis=1)
+        if np.array_equal(better, label) or len(np.unique(better)) < count:
+            break
+        label = better
+    return label
+
+
+def _numbered(label: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Give regions their numbers by size, the largest first."""
+    size = np.bincount(label)
+    order = np.argsort(-size, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank[label]
+
+
+def _spread(found: Regions, used: BoolArray) -> Regions:
+    label = np.zeros(used.shape, np.int32)
+    label[used] = found.label
+    return replace(found, label=label)

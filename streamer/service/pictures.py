@@ -53,6 +53,17 @@ class Picture(NamedTuple):
                                "it; give the recording that the session was made of") from error
 
 
+    def shown(self, settings: Settings) -> FloatArray:
+        """Return the corrected image with NaN where no light falls; raises like `corrected`.
+
+        The correction fills those, and the filling would stay with the detector while the sample moves.
+        """
+        image = self.corrected(settings)
+        if self.correction.weight is not None:
+            image[self.correction.weight <= 0.0] = np.nan
+        return image
+
+
 def origin_of(folder: Path) -> Origin:
     """Return which files a session was made of.
 

@@ -115,9 +115,8 @@ def _write(out: Path, recording: Recording, choice: _Choice, settings: Settings,
                                    f"those before {(rows, columns)}; give the recording that the session was made of")
             local_px, facts = (None, {}) if fields is None else _local(fields, row, picture)
             drift_px, turn_deg = pose_of(row)
-            image = picture.corrected(settings)
-            stack.write(moved_back(image, drift_px=drift_px, rotation_deg=turn_deg, local_px=local_px),
-                        {name: getattr(row, name) for name in PAGE_FIELDS} | facts)
+            page = moved_back(picture.shown(settings), drift_px=drift_px, rotation_deg=turn_deg, local_px=local_px)
+            stack.write(page, {name: getattr(row, name) for name in PAGE_FIELDS} | facts)
             written += 1
             rigid += local_px is None
     return StackReport(out, written, dict(choice.left_out), None if fields is None else rigid)

@@ -17,7 +17,7 @@ import streamer.cli
 from streamer import console
 from streamer.clock import utc_text
 from streamer.journal import Batch, Journal
-from streamer.records import Command, FrameRow
+from streamer.records import Command, FlowResult, FrameRow
 
 SHAPE = (180, 200)
 MARGIN = 32
@@ -279,6 +279,35 @@ def test_a_field_against_a_frame_that_was_blurred_is_measured_again(folder: Path
     with h5py.File(stack(tmp_path, "x.h5", "--nonrigid", session="s")) as file:
         first = file["frames/index"][0]
         assert set(file["frames/flow_reference_index"][()]) == {first} != {0}
+
+
+def test_some_fields_of_the_session_and_some_measured_now(folder: Path, analysed: Path, tmp_path: Path) -> None:
+    """As after a live session, whose flow lane skips frames."""
+    with Journal(analysed) as journal:
+        found, fields = [row for _, row in journal.rows()], [one for one in journal.flows() if one.index in {0, 4}]
+    with Journal(tmp_path / "s", create=True) as journal:
+        journal.write(Batch(rows=list(enumerate(found, start=1)), flows=fields, facts={
+            "recording": {"path": str(folder / "near.tif"), "flat": str(folder / "flats.tif")}}))
+    whole = tifffile.imread(stack(folder, "whole.tif", "--nonrigid", session="analysed"))
+    np.testing.assert_allclose(tifffile.imread(stack(tmp_path, "x.tif", "--nonrigid", session="s")), whole, atol=0.03)
+
+
+def test_after_a_new_reference_the_pages_lie_as_in_that(folder: Path, tmp_path: Path) -> None:
+    """The row of the new reference keeps its drift from the old one; what comes after it counts from the new."""
+    with h5py.File(flow(folder, 5, 6)) as file:
+        measured = {name: file[f"frames/000006/{name}"][()] for name in ("displacement_px", "valid", "sigma_px")}
+        grids = {name: file[name][()] for name in ("grid_y_px", "grid_x_px")}
+    dy, dx = DRIFT[6] - DRIFT[5]
+    made = [rows()[5], msgspec.structs.replace(rows()[6], drift_y_px=dy, drift_x_px=dx)]
+    field_6 = FlowResult(index=6, acquisition="scan", view="main", reference_index=5, drift_y_px=dy, drift_x_px=dx,
+                         **measured, **grids)
+    with Journal(tmp_path / "s", create=True) as journal:
+        journal.write(Batch(rows=list(enumerate(made, start=1)), flows=[field_6], facts={
+            "recording": {"path": str(folder / "scan.tif"), "flat": str(folder / "flats.tif")}}))
+    page = tifffile.imread(stack(tmp_path, "x.tif", "--nonrigid", session="s"))[1]
+    reference = tifffile.imread(folder / "scan.tif")[5] / DOSE
+    rigid = tifffile.imread(stack(tmp_path, "y.tif", session="s"))[1]
+    assert likeness(page, reference) > likeness(rigid, reference)
 
 
 def test_nonrigid_is_about_the_stack(folder: Path, capsys) -> None:

@@ -122,6 +122,22 @@ def test_blurred_frames_are_kept_and_marked_in_hdf5(folder: Path) -> None:
         assert again.count == 12
 
 
+def test_where_no_light_falls_nothing_is_shown(folder: Path, tmp_path: Path) -> None:
+    for name in ("scan", "flats"):
+        pictures = tifffile.imread(folder / f"{name}.tif")
+        pictures[:, :60, :80] = 0
+        tifffile.imwrite(tmp_path / f"{name}.tif", pictures, photometric="minisblack")
+    write_session(tmp_path / "s", rows(), recording={
+        "path": str(tmp_path / "scan.tif"), "flat": str(tmp_path / "flats.tif")})
+    assert run(tmp_path, "--registered", str(tmp_path / "x.tif"), session="s") == 0
+    pages = tifffile.imread(tmp_path / "x.tif")
+    assert np.isnan(pages[0, :50, :70]).all()
+    assert np.isfinite(pages[0, 70:, 90:]).all()
+    dy, dx = np.round(DRIFT[-1]).astype(int)   # the dark corner stays with the detector
+    assert np.isnan(pages[-1, :50 - dy, :70 - dx]).all()
+    assert np.isfinite(pages[-1, 70 - dy:200 - dy, 90 - dx:200]).all()
+
+
 def test_tiff_and_hdf5_hold_the_same(folder: Path, tmp_path: Path) -> None:
     with open_recording(folder / "scan.tif") as recording:
         for name in ("a.tiff", "a.hdf5"):

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import FrameError
-from streamer.imaging import flow_refinement as refinement
+from streamer.imaging import flow_model, flow_refinement
+from streamer.imaging.flow_cells import cell_centres, cell_of
 from streamer.records import BoolArray, FloatArray
 
 SMALLEST_PX = 32
@@ -38,9 +39,9 @@ class Prepared:
     """Standard deviation of white noise in the logarithm before smoothing, from the finest diagonal detail."""
 
     @cached_property
-    def model(self) -> refinement.Model:
+    def model(self) -> flow_model.Model:
         """Gradients and structure tensors, made when the frame first serves as a reference."""
-        return refinement.make_model(self.absorbance, self.usable, smoothing_px=self.smoothing_px)
+        return flow_model.make_model(self.absorbance, self.usable, smoothing_px=self.smoothing_px)
 
 
 class Field(NamedTuple):
@@ -132,7 +133,7 @@ def displacement(reference: Prepared, frame: Prepared, *, drift_px: tuple[float,
     start = _dense_search(reference, frame, drift_px)
     if start is None:
         return empty(reference, step_px=step_px)
-    solution = refinement.refine(reference.model, frame.absorbance, frame.usable, start, drift_px=drift_px,
+    solution = flow_refinement.refine(reference.model, frame.absorbance, frame.usable, start, drift_px=drift_px,
                                  noise=max(reference.noise, frame.noise))
     grid_y, grid_x = (grid(length, step_px) for length in shape)
     return _sample(solution, grid_y, grid_x)
@@ -198,7 +199,7 @@ def _dense_search(reference: Prepared, frame: Prepared, drift_px: tuple[float, f
     search.setPatchStride(4)
     search.setGradientDescentIterations(8)
     dense = search.calc(_bytes(first, low, gain), _bytes(second, low + offset, gain), None)
-    cell_y, cell_x = refinement.cell_centres(shape)
+    cell_y, cell_x = cell_centres(shape)
     map_x, map_y = np.meshgrid(cell_x - x0, cell_y - y0)
     start: FloatArray = cv2.remap(dense, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     start += np.array([whole[1] - drift_px[1], whole[0] - drift_px[0]], np.float32)
@@ -210,9 +211,9 @@ def _bytes(plane: FloatArray, low: float, gain: float) -> NDArray[np.uint8]:
     return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
 
 
-def _sample(solution: refinement.Solution, grid_y: FloatArray, grid_x: FloatArray) -> Field:
+def _sample(solution: flow_refinement.Solution, grid_y: FloatArray, grid_x: FloatArray) -> Field:
     """Read a solution, known at the cells, at the points of the grid."""
-    map_x, map_y = np.meshgrid(refinement.cell_of(grid_x), refinement.cell_of(grid_y))
+    map_x, map_y = np.meshgrid(cell_of(grid_x), cell_of(grid_y))
 
     def read(plane: FloatArray) -> FloatArray:
         values: FloatArray = cv2.remap(plane, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -1,0 +1,97 @@
+"""What the flow has to know of a reference: its gradients, how much structure they hold, and how noise passes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from streamer.imaging.flow_cells import SAMPLE_PX, TINY, cells, samples, window
+from streamer.records import BoolArray, FloatArray
+
+MATCH_WINDOW_PX = 10.0
+"""Window in which two candidate fields, and the quality of the match, are compared, at a smoothing of 1 px or less."""
+
+
+class NoiseGains(NamedTuple):
+    """Variance that white noise of unit variance leaves after the smoothing of an image."""
+
+    image: float
+    gradient: float
+    """Per component of the gradient."""
+    smooth_gradient: float
+    """Per component, when smoothed once more."""
+
+
+class Model(NamedTuple):
+    """What the flow has to know of the reference, at (m, n) samples and (m/2, n/2) cells."""
+
+    absorbance: FloatArray
+    gradient_x: FloatArray
+    gradient_y: FloatArray
+    usable: FloatArray | None
+    """Samples of weight, 0 or 1; None when all are."""
+    tensor: FloatArray
+    """(m/2, n/2, 3) products of the gradient."""
+    noise_tensor: FloatArray
+    """The same of the gradient smoothed once more: what weighs the noise of a smoothed image."""
+    variance: FloatArray
+    """(m/2, n/2) local variance of the absorbance in the match window."""
+    sample_x: FloatArray
+    sample_y: FloatArray
+    gains: NoiseGains
+    match_window_px: float
+
+
+def make_model(absorbance: FloatArray, usable: BoolArray | None, *, smoothing_px: float) -> Model:
+    """Prepare a reference.
+
+    Parameters
+    ----------
+    absorbance : (M, N) float32
+        Minus the logarithm of the smoothed image.
+    usable : (M, N) bool, optional
+        Pixels that carry weight; None when all do.
+    smoothing_px : float
+        Sigma with which the image was smoothed.
+    """
+    shape = absorbance.shape
+    sigma = max(smoothing_px, 0.7)   # the derivative filter itself smooths about this much
+    fine = [samples(plane, shape) for plane in gradient(absorbance)]
+    smooth = [samples(plane, shape) for plane in gradient(cv2.GaussianBlur(absorbance, (0, 0), sigma))]
+    mask = None if usable is None else samples(usable.astype(np.float32), shape)
+    if mask is not None:
+        fine, smooth = [plane * mask for plane in fine], [plane * mask for plane in smooth]
+    plain = samples(absorbance - np.median(absorbance[::4, ::4]), shape)
+    y, x = np.indices(plain.shape, dtype=np.float32) * np.float32(SAMPLE_PX)
+    share = np.ones_like(plain) if mask is None else mask
+    width = MATCH_WINDOW_PX * max(1.0, smoothing_px)   # smoother noise needs a larger window to average out
+    weight = window(cells(share), width) + TINY
+    mean = window(cells(plain * share), width) / weight
+    variance = window(cells(plain * plain * share), width) / weight - mean * mean
+    return Model(samples(absorbance, shape), fine[0], fine[1], mask, products(*fine), products(*smooth),
+                 np.maximum(variance, 0), x, y, noise_gains(smoothing_px, sigma), width)
+
+
+def gradient(plane: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Slopes along x and y, per px."""
+    return (cv2.Scharr(plane, cv2.CV_32F, 1, 0, scale=1 / 32),
+            cv2.Scharr(plane, cv2.CV_32F, 0, 1, scale=1 / 32))
+
+
+def products(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Mean tensor of every cell."""
+    tensor: FloatArray = cv2.merge([cells(x * x), cells(x * y), cells(y * y)])
+    return tensor
+
+
+def noise_gains(smoothing_px: float, second_px: float) -> NoiseGains:
+    """Send one bright pixel through the filters."""
+    half = int(np.ceil(6 * (smoothing_px + second_px))) + 2
+    point = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
+    point[half, half] = 1
+    if smoothing_px > 0:
+        point = cv2.GaussianBlur(point, (0, 0), smoothing_px)
+    smooth = cv2.GaussianBlur(point, (0, 0), second_px)
+    return NoiseGains(*(float(np.sum(plane**2)) for plane in (point, gradient(point)[0], gradient(smooth)[0])))

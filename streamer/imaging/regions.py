@@ -3,46 +3,31 @@
 Neighbouring particles (or points of the dense field) are merged pair by pair, those first whose union is described
 best by a single motion: Ward's method (1963, doi:10.1080/01621459.1963.10500845) on a graph, each region moving by a
 displacement, a rotation and a dilation of its own. Then points change sides along the borders until none gains.
-
-Vectors are complex numbers in here, ``x + i y``: displacement, rotation and dilation are then ``d = a + b z``.
 """
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.optimize
-import scipy.sparse
 import scipy.spatial
 from numpy.typing import NDArray
 
 from streamer.errors import FrameError
+from streamer.imaging import ward
 from streamer.imaging.flow import Field
 from streamer.imaging.particles import Motion
 from streamer.records import BoolArray, FloatArray
 
 Labels = NDArray[np.int32]
-Complex = NDArray[np.complex128]
 
 NEIGHBOURS = 6
-MOST_REGIONS = 12
-"""Among how many the data choose."""
-GRADIENT = 0.003
-"""Rotation and dilation of a region that are expected, 1 sigma."""
 MODEL_PX = 0.1
 """What a region's motion leaves undescribed, 1 sigma per component: no point weighs more than this allows."""
 SEAM = 30.0
 """How much a point counts less where its neighbours move differently: seams belong to neither side."""
-LEAST_EXCESS = 2.0
-"""A single motion that leaves less than this, in squares of the predicted error, is one region."""
-CLEAR_JUMP = 4.0
-"""Where a merge costs this many times the one before, two regions that differ were joined."""
-HEIGHT_FLOOR = 3e-4
-"""Cost of a merge, relative to the dearest, below which it is not looked at."""
-SWEEPS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,14 +141,14 @@ def group(centre_px: FloatArray, displacement_px: FloatArray, sigma_px: FloatArr
     edges = neighbours(centre_px)
     variance = np.nan_to_num(sigma_px.astype(np.float64), nan=1.0) ** 2 + MODEL_PX**2
     weight = 1 / (variance + SEAM * _unrest(way, edges))
-    merges, heights = _merge(place, way, weight, edges)
-    chosen = _choose(heights, place, way, variance) if count is None else count
-    label = _exchange(_cut(merges, number, chosen), place, way, weight, edges)
-    label = _numbered(label)
-    shift, slope = _models(label, place, way, weight)
+    merges, heights = ward.merge(place, way, weight, edges)
+    chosen = ward.choose(heights, place, way, variance) if count is None else count
+    label = ward.exchange(ward.cut(merges, number, chosen), place, way, weight, edges)
+    label = ward.numbered(label)
+    shift, slope = ward.models(label, place, way, weight)
     middle = np.array([np.average(place[label == one], weights=weight[label == one]) for one in range(len(shift))])
     mean = shift + slope * middle
-    return Regions((label + 1).astype(np.int32), len(shift), heights[:MOST_REGIONS].astype(np.float32),
+    return Regions((label + 1).astype(np.int32), len(shift), heights[:ward.MOST_REGIONS].astype(np.float32),
                    np.stack([mean.imag, mean.real]).astype(np.float32), np.degrees(slope.imag).astype(np.float32))
 
 
@@ -193,7 +178,7 @@ def neighbours(centre_px: FloatArray, *, each: int = NEIGHBOURS) -> NDArray[np.i
     return np.asarray(np.unique(every[every[:, 0] != every[:, 1]], axis=0), np.intp)
 
 
-def _unrest(way: Complex, edges: NDArray[np.intp]) -> NDArray[np.float64]:
+def _unrest(way: ward.Complex, edges: NDArray[np.intp]) -> NDArray[np.float64]:
     """Mean squared difference to the neighbours, (n,): large in the seams, where one motion turns into another."""
     squared = np.repeat(np.abs(way[edges[:, 0]] - way[edges[:, 1]]) ** 2, 2)
     number = len(way)
@@ -263,154 +248,6 @@ def adjusted_rand_index(first: NDArray[Any], second: NDArray[Any]) -> float:
     chance = of_first * of_second / every if every else 0.0
     best = (of_first + of_second) / 2
     return 1.0 if best == chance else (same - chance) / (best - chance)
-
-
-class _Moments(NamedTuple):
-    """Weighted sums over the points of a region; those of two regions add."""
-
-    weight: float
-    place: complex
-    way: complex
-    place_squared: float
-    way_squared: float
-    both: complex
-
-    def plus(self, other: _Moments) -> _Moments:
-        """Join two regions."""
-        return _Moments(self.weight + other.weight, self.place + other.place, self.way + other.way,
-                        self.place_squared + other.place_squared, self.way_squared + other.way_squared,
-                        self.both + other.both)
-
-    def misfit(self) -> float:
-        """Squared error that the best displacement, rotation and dilation leave."""
-        spread = self.place_squared - abs(self.place) ** 2 / self.weight
-        both = self.both - self.place.conjugate() * self.way / self.weight
-        rest = self.way_squared - abs(self.way) ** 2 / self.weight - abs(both) ** 2 / (spread + GRADIENT**-2)
-        return max(rest, 0.0)
-
-
-def _moments(place: Complex, way: Complex, weight: NDArray[np.float64]) -> list[_Moments]:
-    columns = (weight, weight * place, weight * way, weight * np.abs(place) ** 2, weight * np.abs(way) ** 2,
-               weight * place.conj() * way)
-    return [_Moments(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-
-
-def _merge(place: Complex, way: Complex, weight: NDArray[np.float64],
-           edges: NDArray[np.intp]) -> tuple[list[tuple[int, int]], NDArray[np.float64]]:
-    """Merge neighbours until one region is left.
-
-    Returns
-    -------
-    list of (int, int), array
-        Which two became region n, n + 1, ...; what the last, the last but one, ... merge cost.
-    """
-    # about the common centre, or large coordinates would cost digits
-    moments = _moments(place - place.mean(), way - way.mean(), weight)
-    misfit = [0.0] * len(moments)
-    beside: list[set[int]] = [set() for _ in moments]
-    for a, b in edges.tolist():
-        beside[a].add(b)
-        beside[b].add(a)
-    alive = set(range(len(moments)))
-
-    def offer(a: int, b: int) -> tuple[float, int, int]:
-        return moments[a].plus(moments[b]).misfit() - misfit[a] - misfit[b], a, b
-
-    queue = [offer(a, b) for a, b in edges.tolist()]
-    heapq.heapify(queue)
-    merges: list[tuple[int, int]] = []
-    heights: list[float] = []
-    while len(alive) > 1:
-        if not queue:   # islands: from here on each is the neighbour of every other
-            queue = [offer(a, b) for a in alive for b in alive if a < b]
-            heapq.heapify(queue)
-            for a in alive:
-                beside[a] = alive - {a}
-        cost, a, b = heapq.heappop(queue)
-        if a not in alive or b not in alive:
-            continue
-        new = len(moments)
-        moments.append(moments[a].plus(moments[b]))
-        misfit.append(misfit[a] + misfit[b] + cost)
-        alive -= {a, b}
-        near = {one for one in beside[a] | beside[b] if one in alive}
-        beside.append(near)
-        for one in near:
-            beside[one].add(new)
-            heapq.heappush(queue, offer(one, new))
-        alive.add(new)
-        merges.append((a, b))
-        heights.append(max(cost, 0.0))
-    return merges, np.array(heights[::-1])
-
-
-def _cut(merges: list[tuple[int, int]], number: int, count: int) -> NDArray[np.intp]:
-    """Stop merging at so many regions, (n,)."""
-    kept = merges[:number - count]
-    rows = number + np.repeat(np.arange(len(kept)), 2)
-    columns = np.array(kept, np.intp).reshape(-1)
-    size = number + len(kept)
-    tree = scipy.sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size))
-    return np.asarray(scipy.sparse.csgraph.connected_components(tree, directed=False)[1][:number], np.intp)
-
-
-def _choose(heights: NDArray[np.float64], place: Complex, way: Complex, variance: NDArray[np.float64]) -> int:
-    """Find the largest number at which one region less costs much more than the merge before.
-
-    Heights below a small share of the largest do not count; where none stands out, the one that does most is taken.
-    """
-    whole = _Moments(*(sum(column) for column in zip(*_moments(place - place.mean(), way - way.mean(), 1 / variance),
-                                                     strict=True)))
-    if len(heights) < 2 or whole.misfit() < LEAST_EXCESS * 2 * len(place):
-        return 1
-    lost = heights[:MOST_REGIONS] + HEIGHT_FLOOR * heights[0]
-    jumps = lost[:-1] / lost[1:]
-    clear = np.flatnonzero(jumps >= CLEAR_JUMP)
-    return 2 + int(clear[-1] if clear.size else np.argmax(jumps))
-
-
-def _models(label: NDArray[np.intp], place: Complex, way: Complex,
-            weight: NDArray[np.float64]) -> tuple[Complex, Complex]:
-    """Fit ``a + b z`` to every region, (count,) each."""
-    def total(values: NDArray[Any]) -> Complex:
-        return np.asarray(np.bincount(label, values.real) + 1j * np.bincount(label, np.imag(values)))
-
-    mass = total(weight).real
-    middle, mean = total(weight * place) / mass, total(weight * way) / mass
-    apart = place - middle[label]
-    slope = total(weight * apart.conj() * way) / (total(weight * np.abs(apart) ** 2) + GRADIENT**-2)
-    return np.asarray(mean - slope * middle), np.asarray(slope)
-
-
-def _exchange(label: NDArray[np.intp], place: Complex, way: Complex, weight: NDArray[np.float64],
-              edges: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Let points change to a neighbour's region that describes them better, until none does."""
-    count = int(label.max()) + 1
-    if count == 1 or not len(edges):
-        return label
-    number = len(label)
-    pairs = np.concatenate([edges, edges[:, ::-1]])
-    graph = scipy.sparse.csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(number, number))
-    for _ in range(SWEEPS):
-        shift, slope = _models(label, place, way, weight)
-        error = weight[:, None] * np.abs(way[:, None] - shift - slope * place[:, None]) ** 2
-        beside = graph @ np.eye(count)[label]
-        beside[np.arange(number), label] += 1
-        error[beside == 0] = np.inf
-        better = np.argmin(error, axis=1)
-        if np.array_equal(better, label) or len(np.unique(better)) < count:
-            break
-        label = better
-    return label
-
-
-def _numbered(label: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Give regions their numbers by size, the largest first."""
-    size = np.bincount(label)
-    order = np.argsort(-size, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return rank[label]
 
 
 def _spread(found: Regions, used: BoolArray) -> Regions:

@@ -115,8 +115,7 @@ def leaving(state: TrendState, region: Region, shape: tuple[int, int], *, frames
     stays = np.zeros(distance.shape)   # logarithm of the probability that one frame is not out
     near = distance < SURE
     stays[near] = scipy.special.log_ndtr(distance[near])
-    between = np.diff(frames, prepend=0.0)
-    gone = 1.0 - np.exp(np.cumsum(between * stays, axis=1)).mean(axis=0)
+    gone = 1.0 - np.exp(np.cumsum(_summed(stays, frames), axis=1)).mean(axis=0)
     low, middle, high = (_when(gone, frames, share) for share in (0.05, 0.5, 0.95))
     level = tuple(float(value) for value in (state.share * state.level).sum(axis=1))
     return Leaving(frames=middle, frames_low=low, frames_high=high,
@@ -152,11 +151,11 @@ def _grid(state: TrendState, region: Region, shape: tuple[int, int], horizon: fl
     level, slope = ((state.share * value).sum(axis=1)[:, None] for value in (state.level, state.slope))
     out = (margins(level + slope * rough / state.frames_per_unit, region, shape) < 0.0).any(axis=0)
     if not out.any():
-        return np.geomspace(1.0, horizon, STEPS)
+        return np.unique(np.round(np.geomspace(1.0, max(horizon, 2.0), STEPS)))
     middle = float(rough[int(np.argmax(out))])
     half = STEPS // 2
     close = np.linspace(CLOSE[0] * middle, CLOSE[1] * middle, STEPS - half)
-    return np.unique(np.clip(np.concatenate([np.geomspace(1.0, max(horizon, 2.0), half), close]), 1.0, None))
+    return np.unique(np.round(np.clip(np.concatenate([np.geomspace(1.0, max(horizon, 2.0), half), close]), 1.0, None)))
 
 
 def _ways(state: TrendState, frames: Doubles) -> Doubles:
@@ -192,13 +191,19 @@ def _draws(steps: int) -> tuple[Doubles, Doubles, Doubles]:
     return first, turns, chosen
 
 
+def _summed(values: Doubles, frames: Doubles) -> Doubles:
+    """Sum over the frames after one place of the grid up to the next, linear in between, (ways, frames)."""
+    step = np.diff(frames, prepend=0.0)
+    before = np.concatenate([values[:, :1], values[:, :-1]], axis=1)
+    return np.asarray(0.5 * ((step + 1.0) * values + (step - 1.0) * before))
+
+
 def _when(gone: Doubles, frames: Doubles, share: float) -> float | None:
     """Return after how many frames the region has left with a probability; None beyond the horizon."""
     after = int(np.searchsorted(gone, share))
     if after == gone.size:
         return None
     if after == 0:
-        return 1.0
+        return float(frames[0])
     part = (share - gone[after - 1]) / (gone[after] - gone[after - 1])
-    passed = float((1.0 - part) * frames[after - 1] + part * frames[after])
-    return passed + 0.5   # the next whole frame is half a frame on, on average
+    return float(np.ceil((1.0 - part) * frames[after - 1] + part * frames[after]))

@@ -1,11 +1,9 @@
 """The systematic part of a drift, followed frame by frame.
 
-A local linear trend (level and slope, both wandering) is filtered by a bank of Kalman filters that differ in
-how fast the slope may change. The filters exchange what they know with every frame (interacting multiple
-models, Blom & Bar-Shalom 1988, doi:10.1109/9.1299), so that after a turn the quick ones lead and the calm ones
-follow: the likelihood of the last frames chooses the process noise. The jitter of the stage is the measurement
-noise; it is taken from the innovations themselves. Heavy tails (Student's t) keep single wild frames from
-pulling the trend, and what lies far off three times in a row is a step of the stage.
+A bank of filters (`trend_bank`) follows level and slope; the motion itself tells which of them to believe, so that
+a straight way is known as sharply as a line through all its frames, and after a turn the quick ones lead and the calm
+ones follow. The jitter of the stage is the measurement noise; it is taken from the innovations themselves. What lies
+far off three times in a row is a step of the stage.
 """
 
 from __future__ import annotations
@@ -18,32 +16,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.tracking.trend_bank import RESTLESSNESS, Bank, Doubles, Prediction
+
 FRAMES_NEEDED = 4
 WINDOW = 256
 """Frames that the jitter is estimated from."""
 REPEAT_UNTIL = 16
 """The jitter is so uncertain at first that the filters are run again over all frames."""
-STAY = 0.995
-"""Probability that the motion stays as restless as it is, from one frame to the next."""
-TAIL = 4.0
-"""Degrees of freedom of Student's t."""
 SMALLEST_JITTER_PX = 0.01
 STEP_SIGMAS = 6.0
 STEP_FRAMES = 3
 """So many frames in a row, all far off on the same side, are a step of the stage and not outliers."""
-BANK = 10.0 ** np.arange(-6.0, 0.5, 1.0)
-"""Variance of the change of slope per frame, in units of the jitter variance."""
-SAME_SLOPE_SIGMAS = 3.0
 TRIM = 3.0
 TRIM_VARIANCE = 0.97334
 """Variance of a normal variable within three standard deviations."""
 UNSETTLED = 16.0
 """Innovations that are expected to be wider than this many jitter variances say little about the jitter."""
 LONGEST_STEP = 100.0
+BANK_STATE = ("share", "level", "slope", "covariance")
 RECENT = 32
 """Frames that the time between frames is taken from."""
-
-Doubles = NDArray[np.float64]
 
 
 class TrendState(NamedTuple):
@@ -88,7 +80,7 @@ class Trend:
         self._unit_s = np.nan
         self._noise = np.full(2, SMALLEST_JITTER_PX**2)
         self._far: list[list[tuple[float, float]]] = [[], []]   # value and step of those far off in a row, per axis
-        self._restart(np.zeros(2))
+        self._bank = Bank(np.zeros(2))
 
     @property
     def count(self) -> int:
@@ -110,8 +102,9 @@ class Trend:
             return None
         interval_s = self._interval_s()
         known = np.isfinite(interval_s) and np.isfinite(self._unit_s)
-        return TrendState(self._share.copy(), self._level.copy(), self._slope.copy(), self._covariance.copy(),
-                          BANK * self._noise[:, None], self._noise.copy(),
+        bank = self._bank
+        return TrendState(bank.evidence(), bank.level.copy(), bank.slope.copy(), bank.covariance.copy(),
+                          RESTLESSNESS * self._noise[:, None], self._noise.copy(),
                           float(self._unit_s / interval_s) if known else 1.0,
                           float(interval_s) if np.isfinite(interval_s) else None)
 
@@ -145,13 +138,13 @@ class Trend:
         else:
             self._step(np.array(point[:2]), self._time_step(before, point))
             self._noise = self._jitter()
-        level = (self._share * self._level).sum(axis=1)
-        return float(level[0]), float(level[1])
+        y_px, x_px = self._bank.mean_level
+        return float(y_px), float(x_px)
 
     def move(self, dy_px: float, dx_px: float) -> None:
         """Follow a change of the origin or a revision of the path: everything so far moved by so much."""
         offset = np.array([dy_px, dx_px], np.float64)
-        self._level += offset[:, None]
+        self._bank.level += offset[:, None]
         self._recent = deque((point._replace(y_px=point.y_px + dy_px, x_px=point.x_px + dx_px)
                               for point in self._recent), maxlen=RECENT)
         self._far = [[(value + offset[axis], time) for value, time in far] for axis, far in enumerate(self._far)]
@@ -160,8 +153,7 @@ class Trend:
         """Return the state as numbers and arrays."""
         return {"count": self._count, "skipped": self._skipped, "unit_s": self._unit_s,
                 "recent": np.array(self._recent).reshape(-1, 4), "scaled": np.array(self._scaled).reshape(-1, 2),
-                "noise": self._noise.copy(), "level": self._level.copy(), "slope": self._slope.copy(),
-                "covariance": self._covariance.copy(), "share": self._share.copy(),
+                "noise": self._noise.copy(), **{name: getattr(self._bank, name).copy() for name in BANK_STATE},
                 "far": [[list(pair) for pair in far] for far in self._far]}
 
     @classmethod
@@ -173,19 +165,10 @@ class Trend:
         trend._recent.extend(_Point(*map(float, point)) for point in state["recent"])
         trend._scaled.extend(np.array(pair, np.float64) for pair in state["scaled"])
         trend._far = [[(float(value), float(time)) for value, time in far] for far in state["far"]]
-        for name in ("noise", "level", "slope", "covariance", "share"):
-            setattr(trend, f"_{name}", np.array(state[name], np.float64))
+        trend._noise = np.array(state["noise"], np.float64)
+        for name in BANK_STATE:
+            setattr(trend._bank, name, np.array(state[name], np.float64))
         return trend
-
-    def _restart(self, start: Doubles) -> None:
-        shape = (2, BANK.size)
-        self._level = np.repeat(start[:, None], BANK.size, axis=1)
-        self._slope = np.zeros(shape)
-        self._covariance = np.zeros((3, *shape))   # level, level with slope, slope
-        self._covariance[0] = 1e6
-        self._covariance[2] = 1e4
-        self._share = np.full(shape, 1.0 / BANK.size)
-        self._far = [[], []]
 
     def _start_again(self) -> None:
         """Filter all frames anew with a jitter from their second differences, then with that of the innovations."""
@@ -194,8 +177,9 @@ class Trend:
         steps = [1.0, *(self._time_step(*pair) for pair in itertools.pairwise(points))]
         self._noise = _second_differences(points, steps)
         for _ in range(2):
-            self._restart(np.array(points[0][:2]))
+            self._bank = Bank(np.array(points[0][:2]))
             self._scaled.clear()
+            self._far = [[], []]
             for point, step in zip(points, steps, strict=True):
                 self._step(np.array(point[:2]), step)
             self._noise = self._jitter()
@@ -225,62 +209,26 @@ class Trend:
         return np.asarray(np.maximum(spread, SMALLEST_JITTER_PX)**2)
 
     def _step(self, value: Doubles, step: float) -> None:
-        self._mix(step)
-        noise = self._noise[:, None]
-        level_level, level_slope, slope_slope = self._covariance
-        wander = BANK * noise
-        level = self._level + step * self._slope
-        level_level = level_level + step * (2.0 * level_slope + step * (slope_slope + wander * step / 3.0))
-        level_slope = level_slope + step * (slope_slope + wander * step / 2.0)
-        slope_slope = slope_slope + wander * step
-        innovation = value[:, None] - level
-        expected = level_level + noise
-        ratio = innovation**2 / expected
-        self._observe(innovation, expected)
-        likelihood = -0.5 * (np.log(expected) + (TAIL + 1.0) * np.log1p(ratio / TAIL))
-        posterior = self._share * np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
-        doubt = (TAIL + ratio) / (TAIL + 1.0)
-        far = self._notice_step(value, innovation, expected, step)[:, None]   # nothing is learnt from those
-        gain_level = np.where(far, 0.0, level_level / (level_level + noise * doubt))
-        gain_slope = np.where(far, 0.0, level_slope / (level_level + noise * doubt))
-        self._share = np.where(far, self._share, posterior / posterior.sum(axis=1, keepdims=True))
-        self._level = level + gain_level * innovation
-        self._slope = self._slope + gain_slope * innovation
-        self._covariance = np.stack([(1.0 - gain_level) * level_level, (1.0 - gain_level) * level_slope,
-                                     slope_slope - gain_slope * level_slope])
+        found = self._bank.predict(value, step, self._noise)
+        self._observe(found)
+        far = self._notice_step(value, found, step)
+        self._bank.learn(found, self._noise, only=~far)   # nothing is learnt from what is far off
         for axis in range(2):
             if len(self._far[axis]) >= STEP_FRAMES:
-                self._begin_anew(axis)
+                values, steps = zip(*self._far[axis], strict=True)
+                self._bank.begin_anew(axis, values, steps, float(self._noise[axis]))
+                self._far[axis] = []
 
-    def _mix(self, step: float) -> None:
-        """Let the filters exchange what they know."""
-        size = BANK.size
-        stay = STAY ** min(step, 10.0)
-        change = np.full((size, size), (1.0 - stay) / (size - 1))
-        np.fill_diagonal(change, stay)
-        joint = self._share[:, :, None] * change          # from, to
-        share = joint.sum(axis=1)
-        part = joint / share[:, None, :]
-        level = (part * self._level[:, :, None]).sum(axis=1)
-        slope = (part * self._slope[:, :, None]).sum(axis=1)
-        level_off = self._level[:, :, None] - level[:, None, :]
-        slope_off = self._slope[:, :, None] - slope[:, None, :]
-        spread = np.stack([level_off**2, level_off * slope_off, slope_off**2])
-        self._covariance = (part * (self._covariance[:, :, :, None] + spread)).sum(axis=2)
-        self._share, self._level, self._slope = share, level, slope
-
-    def _observe(self, innovation: Doubles, expected: Doubles) -> None:
+    def _observe(self, found: Prediction) -> None:
         """Keep the innovation of the mixture, scaled to the jitter."""
-        mean = (self._share * innovation).sum(axis=1)
-        variance = (self._share * (expected + (innovation - mean[:, None])**2)).sum(axis=1)
-        settled = bool((variance < UNSETTLED * self._noise).all())
-        self._scaled.append(mean * np.sqrt(self._noise / variance) if settled else np.full(2, np.nan))
+        settled = bool((found.variance < UNSETTLED * self._noise).all())
+        self._scaled.append(found.mean * np.sqrt(self._noise / found.variance) if settled else np.full(2, np.nan))
 
-    def _notice_step(self, value: Doubles, innovation: Doubles, expected: Doubles, step: float) -> NDArray[np.bool_]:
-        """Tell which axes are far off, and remember those in a row on the same side."""
-        mean = (self._share * innovation).sum(axis=1)
-        variance = (self._share * (expected + (innovation - mean[:, None])**2)).sum(axis=1)
-        found = np.asarray(np.abs(mean) > STEP_SIGMAS * np.sqrt(variance))
+    def _notice_step(self, value: Doubles, innovation: Prediction, step: float) -> NDArray[np.bool_]:
+        """Tell which axes are far off, (2,), and remember those in a row on the same side."""
+        mean = innovation.mean
+        widest = np.maximum(innovation.variance, innovation.expected.max(axis=1))   # the quickest may see a turn in it
+        found = np.asarray(np.abs(mean) > STEP_SIGMAS * np.sqrt(widest))
         for axis in range(2):
             if not found[axis]:
                 self._far[axis] = []
@@ -294,27 +242,6 @@ class Trend:
                 row = row if spread <= allowed else row[1:]
             self._far[axis] = row
         return found
-
-    def _begin_anew(self, axis: int) -> None:
-        """Go on from where the stage stepped to, or along the line that it has taken since."""
-        values = np.array([value for value, _ in self._far[axis]])
-        steps = np.array([step for _, step in self._far[axis]])
-        time = np.cumsum(steps) - steps.sum()   # 0 at the newest
-        middle = time.mean()
-        spread = float(np.square(time - middle).sum())
-        slope = float((time - middle) @ values) / spread
-        slope_variance = self._noise[axis] / spread
-        mean_slope = float(self._share[axis] @ self._slope[axis])
-        known = float(self._share[axis] @ self._covariance[2, axis])
-        if (slope - mean_slope)**2 > SAME_SLOPE_SIGMAS**2 * (slope_variance + known):
-            self._slope[axis] = slope
-            self._covariance[1, axis] = -middle * slope_variance
-            self._covariance[2, axis] = slope_variance
-        else:
-            self._covariance[1, axis] = -middle * self._covariance[2, axis]
-        self._level[axis] = values.mean() - middle * self._slope[axis]
-        self._covariance[0, axis] = self._noise[axis] / values.size + middle**2 * self._covariance[2, axis]
-        self._far[axis] = []
 
 
 def _second_differences(points: list[_Point], steps: list[float]) -> Doubles:

@@ -16,7 +16,7 @@ from streamer.formats import Recording
 from streamer.imaging.warp import Pose
 from streamer.journal import Journal
 from streamer.records import Command, FlowResult, FrameRow
-from streamer.service.pictures import Picture, find_row, read_picture, settings_of
+from streamer.service.pictures import Picture, check_size, find_row, read_picture, settings_of
 from streamer.settings import Settings
 from streamer.tracking.deformation import SMALLEST_OVERLAP, Deformation
 
@@ -85,7 +85,8 @@ def measure_pair(recording: Recording, folder: Path, first: int, second: int, *,
     with Journal(folder) as journal:
         rows, settings = [row for _, row in journal.rows()], settings_of(journal)
         commands = list(journal.commands())
-    reference, moved = (find_row(rows, recording, index, acquisition) for index in (first, second))
+        reference, moved = (find_row(rows, recording, index, acquisition) for index in (first, second))
+        check_size(journal, recording, reference.acquisition)
     if reference.view != moved.view:
         raise CommandError(f"frame {first} is of view {reference.view!r}, frame {second} of {moved.view!r}; "
                            "frames of different views share no material")

@@ -131,6 +131,21 @@ def find_row(rows: Sequence[FrameRow], recording: Recording, index: int, acquisi
     return found[0]
 
 
+def check_size(journal: Journal, recording: Recording, acquisition: str) -> None:
+    """Refuse a recording whose frames cannot hold the displacement fields of the session.
+
+    Raises
+    ------
+    CommandError
+        If they are too small; a session without fields tells no size.
+    """
+    rows, columns = recording.shape
+    first = next(journal.flows(acquisition=acquisition), None)
+    if first is not None and (first.grid_y_px.max(initial=0.0) >= rows or first.grid_x_px.max(initial=0.0) >= columns):
+        raise CommandError(f"frames of {recording.path} have {rows} x {columns} px, those of session {journal.folder} "
+                           "are larger; give the recording that the session was made of")
+
+
 def read_picture(recording: Recording, row: FrameRow, settings: Settings) -> Picture:
     """Read one projection, and what the flats and darks before it make of its correction.
 

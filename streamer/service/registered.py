@@ -13,7 +13,7 @@ from streamer.imaging.warp import local_displacement, moved_back
 from streamer.journal import Journal
 from streamer.records import FloatArray, FrameRow, Refusal
 from streamer.service.displacement import LEAST_TURN_DEG, StackFields, pose_of
-from streamer.service.pictures import Picture, picture_of, settings_of, teach
+from streamer.service.pictures import Picture, check_size, picture_of, settings_of, teach
 from streamer.service.stack_files import check_name, open_stack
 from streamer.settings import Settings
 from streamer.tracking.calibration import Calibration
@@ -94,6 +94,7 @@ def write_registered(recording: Recording, folder: Path, out: Path, *, view: str
         rows = [row for _, row in journal.rows() if row.kind == "projection"]
         settings, meta = settings_of(journal), journal.meta()
         choice = _choose(rows, recording, view=view, acquisition=acquisition, keep_blurred=keep_blurred)
+        check_size(journal, recording, choice.acquisition)
         about = {"meaning": MEANING_NONRIGID if nonrigid else MEANING, "session": meta.get("session", folder.name),
                  "recording": str(recording.path), "pixel_size_nm": meta.get("pixel_size_nm"),
                  "version": meta.get("version")}

@@ -16,7 +16,7 @@ from streamer.imaging.deblur import covariance_of
 from streamer.imaging.recovery import Method, Recovery, restore
 from streamer.journal import Journal
 from streamer.records import FloatArray, FrameRow
-from streamer.service.pictures import find_row, read_picture, settings_of
+from streamer.service.pictures import check_size, find_row, read_picture, settings_of
 
 
 def restore_frame(
@@ -55,18 +55,13 @@ def restore_frame(
         rows = [row for _, row in journal.rows()]
         settings = settings_of(journal)
         pixel_size_nm = journal.meta().get("pixel_size_nm")
-        shapes = [(int(flow.grid_y_px.max()), int(flow.grid_x_px.max())) for flow, _ in zip(
-            journal.flows(), range(1), strict=False) if flow.grid_y_px.size and flow.grid_x_px.size]
-    row = find_row(rows, recording, index, acquisition)
+        row = find_row(rows, recording, index, acquisition)
+        check_size(journal, recording, row.acquisition)
     if row.verdict != "blurred" or not row.blur_length_px:
         raise CommandError(f"frame {index} of {row.acquisition!r} is {row.verdict or 'not judged'}; "
                            "only frames that were found blurred can be restored")
     picture = read_picture(recording, row, settings)
     frame, correction = picture
-    rows_px, columns_px = frame.pixels.shape
-    if any(last_y >= rows_px or last_x >= columns_px for last_y, last_x in shapes):
-        raise CommandError(f"frames of {recording.path} have {rows_px} x {columns_px} px, those of session {folder} "
-                           "are larger; give the recording that the session was made of")
     image = picture.corrected(settings)
     noise = correction.noise_shape(correcting.level(frame.pixels, correction).mean)
     return restore(image, _covariance(rows, row, group=group), row.blur_shape, method=method, light=correction.weight,

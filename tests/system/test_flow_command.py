@@ -310,6 +310,19 @@ def test_after_a_new_reference_the_pages_lie_as_in_that(folder: Path, tmp_path: 
     assert likeness(page, reference) > likeness(rigid, reference)
 
 
+@pytest.mark.parametrize("command", [["flow", "--from", "0", "--to", "6", "--out", "{0}/x.h5"],
+                                     ["export", "--registered", "{0}/x.h5"]])
+def test_a_recording_of_smaller_frames_is_another(folder: Path, analysed: Path, tmp_path: Path, capsys,
+                                                  command: list[str]) -> None:
+    small = tifffile.imread(folder / "near.tif")[:, :100]
+    tifffile.imwrite(tmp_path / "near.tif", small, photometric="minisblack")
+    options = [option.format(tmp_path) for option in command[1:]]
+    assert run(folder, command[0], *options, "--recording", str(tmp_path / "near.tif"), session="analysed") == 1
+    error = capsys.readouterr().err
+    assert "have 100 x 200 px, those of session" in error
+    assert error.count("\n") == 1
+
+
 def test_nonrigid_is_about_the_stack(folder: Path, capsys) -> None:
     assert run(folder, "export", "--nonrigid") == 2
     assert "--nonrigid" in capsys.readouterr().err

@@ -5,6 +5,7 @@ Directions are degrees, 0 = along +x, counter-clockwise on the screen (y points 
 
 from __future__ import annotations
 
+import cmath
 import math
 from typing import Any, NamedTuple
 
@@ -218,8 +219,8 @@ def circular_mean(angle_deg: NDArray[Any]) -> tuple[float, float]:
     """
     if not angle_deg.size:
         return math.nan, 0.0
-    mean = np.mean(np.exp(1j * np.radians(np.asarray(angle_deg, np.float64))))
-    return float(np.degrees(np.angle(mean)) % 360), float(min(abs(mean), 1.0))
+    mean = complex(np.mean(np.exp(1j * np.radians(np.asarray(angle_deg, np.float64)))))
+    return math.degrees(cmath.phase(mean)) % 360, min(abs(mean), 1.0)
 
 
 def _angle(down: Any, right: Any) -> Any:

@@ -280,7 +280,7 @@ def centred(values: FloatArray, first: NDArray[np.intp], samples: NDArray[np.int
     return centred
 
 
-def design(plane: FloatArray, y: NDArray[np.intp], x: NDArray[np.intp], place: FloatArray,
+def response(plane: FloatArray, y: NDArray[np.intp], x: NDArray[np.intp], place: FloatArray,
             first: NDArray[np.intp], samples: NDArray[np.intp]) -> FloatArray:
     """Tell what a unit of each parameter does to the image at the samples, (6, s)."""
     gradients = [cv2.Scharr(plane, cv2.CV_32F, *axis, scale=1 / 32)[y, x] for axis in ((0, 1), (1, 0))]

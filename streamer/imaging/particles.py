@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import FrameError
 from streamer.imaging import flow
-from streamer.imaging.particle_fit import PARAMETERS, Estimate, Fit, Model, Precise, centred, design, products, sums
+from streamer.imaging.particle_fit import PARAMETERS, Estimate, Fit, Model, Precise, centred, products, response, sums
 from streamer.imaging.segmentation import Labels
 from streamer.records import BoolArray, FloatArray
 
@@ -84,7 +84,7 @@ def make_model(reference: flow.Prepared, labels: Labels) -> Model:
     place = np.stack([y - centre[0, owner], x - centre[1, owner]]).astype(np.float32)
     template = plane[y, x]
     sigma = max(reference.smoothing_px, 0.7)   # the derivative filter itself smooths about this much
-    design, smooth = (design(image, y, x, place, first, samples)
+    design, smooth = (response(image, y, x, place, first, samples)
                       for image in (plane, cv2.GaussianBlur(plane, (0, 0), sigma)))
     return Model(
         number.astype(np.int32), centre.astype(np.float32), area.astype(np.float32), (plane.shape[0], plane.shape[1]),

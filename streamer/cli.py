@@ -126,11 +126,12 @@ def flow(  # noqa: PLR0913, PLR0917  (a line of the help page each)
     dark: _Dark = None,
     dataset: _Dataset = None,
 ) -> None:
-    """Measure the displacement between any two frames of a session, beyond the drift between them.
+    """Measure the displacement between any two frames of a session.
 
-    Material at (y, x) of frame I is found at (y + D_y + u_y, x + D_x + u_x) of frame J: D is the drift of J relative
-    to I as the session has measured it, u the displacement, which is written. J may be the earlier one. Both are read
-    again from the recording and corrected as they were for the session.
+    It is what is left after the drift between them: material at (y, x) of frame I is found at
+    (y + D_y + u_y, x + D_x + u_x) of frame J. D is the drift of J relative to I as the session has measured it, u the
+    displacement, which is written. J may be the earlier one. Both are read again from the recording and corrected as
+    they were for the session.
 
     The file has the layout of flow.h5: frames/<J>/displacement_px, valid and sigma_px with the attributes
     reference_index (I), drift_y_px and drift_x_px, and grid_y_px and grid_x_px, positions in frame I. Only points with

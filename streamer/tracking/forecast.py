@@ -21,14 +21,14 @@ from streamer.tracking.trend import TrendState
 
 WAYS = 64
 HORIZON_FRAMES = 10_000.0
-STEPS = 80
-ROUGH_STEPS = 256
+STEPS = 40
+ROUGH_SHARES = np.linspace(0.0, 1.0, 128)
 CLOSE = (0.6, 1.6)
 """The forecast looks closely at this range about when the mean way leaves, as shares of that time."""
 SEEN_FACTOR = 20.0
 """Nothing is said of a time that is this much longer than the one that was seen."""
 NOTHING_PX = 1e-6
-SURE = 6.0
+SURE = 5.0
 """Standard deviations of the jitter that never happen."""
 
 Doubles = NDArray[np.float64]
@@ -111,7 +111,8 @@ def leaving(state: TrendState, region: Region, shape: tuple[int, int], *, frames
     room = margins(ways, region, shape)
     sigma = np.sqrt(state.noise)[:, None, None]
     inside = np.maximum(room, NOTHING_PX)
-    distance = np.where((room > 0.0).all(axis=0), 1.0 / np.hypot(*(sigma / inside)), (room / sigma).min(axis=0))
+    distance = np.where((room > 0.0).all(axis=0), 1.0 / np.sqrt(((sigma / inside)**2).sum(axis=0)),
+                        (room / sigma).min(axis=0))
     stays = np.zeros(distance.shape)   # logarithm of the probability that one frame is not out
     near = distance < SURE
     stays[near] = scipy.special.log_ndtr(distance[near])
@@ -147,48 +148,48 @@ def stage_move(trend_px: tuple[float, float], settings: StageSettings, pixel_siz
 
 def _grid(state: TrendState, region: Region, shape: tuple[int, int], horizon: float) -> Doubles:
     """Return the frames to look at, (STEPS,): over all times, and closely about when the mean way leaves."""
-    rough = np.geomspace(1.0, horizon, ROUGH_STEPS)
+    rough = horizon ** ROUGH_SHARES
     level, slope = ((state.share * value).sum(axis=1)[:, None] for value in (state.level, state.slope))
     out = (margins(level + slope * rough / state.frames_per_unit, region, shape) < 0.0).any(axis=0)
     if not out.any():
-        return np.unique(np.round(np.geomspace(1.0, max(horizon, 2.0), STEPS)))
+        return np.unique(np.round(horizon ** np.linspace(0.0, 1.0, STEPS)))
     middle = float(rough[int(np.argmax(out))])
     half = STEPS // 2
     close = np.linspace(CLOSE[0] * middle, CLOSE[1] * middle, STEPS - half)
-    return np.unique(np.round(np.clip(np.concatenate([np.geomspace(1.0, max(horizon, 2.0), half), close]), 1.0, None)))
+    wide = horizon ** np.linspace(0.0, 1.0, half)
+    return np.unique(np.round(np.concatenate([wide, np.maximum(close, 1.0)])))
 
 
 def _ways(state: TrendState, frames: Doubles) -> Doubles:
     """Draw how the trend may go on, (2, WAYS, frames)."""
-    first, turns, chosen = _draws(frames.size)
+    first, turns, bends, chosen = _draws(frames.size)
     units = frames / state.frames_per_unit
     step = np.diff(units, prepend=0.0)
-    ways = np.empty((2, WAYS, frames.size))
-    for axis in range(2):
-        which = np.searchsorted(np.cumsum(state.share[axis]), chosen[axis]).clip(0, state.share.shape[1] - 1)
-        variance, shared, slope_variance = state.covariance[:, axis, which]
-        level_sigma = np.sqrt(variance)
-        by_level = shared / np.maximum(level_sigma, NOTHING_PX)
-        rest = np.sqrt(np.maximum(slope_variance - by_level**2, 0.0))
-        level = state.level[axis, which] + level_sigma * first[axis, 0]
-        slope = state.slope[axis, which] + by_level * first[axis, 0] + rest * first[axis, 1]
-        wander = np.sqrt(state.wander[axis, which])[:, None]
-        turn = wander * np.sqrt(step) * turns[axis, 0]              # integrated white noise, exact at the steps
-        bend = step * (0.5 * turn + wander * np.sqrt(step / 12.0) * turns[axis, 1])
-        slopes = slope[:, None] + np.cumsum(turn, axis=1) - turn    # at the beginning of each step
-        ways[axis] = level[:, None] + np.cumsum(slopes * step + bend, axis=1)
-    return ways
+    last = state.share.shape[1] - 1
+    which = np.minimum((np.cumsum(state.share, axis=1)[:, :, None] < chosen[:, None]).sum(axis=1), last)   # (2, WAYS)
+    axis = np.arange(2)[:, None]
+    variance, shared, slope_variance = state.covariance[:, axis, which]
+    level_sigma = np.sqrt(variance)
+    by_level = shared / np.maximum(level_sigma, NOTHING_PX)
+    rest = np.sqrt(np.maximum(slope_variance - by_level**2, 0.0))
+    level = state.level[axis, which] + level_sigma * first[:, 0]
+    slope = state.slope[axis, which] + by_level * first[:, 0] + rest * first[:, 1]
+    wander = np.sqrt(state.wander[axis, which])[:, :, None]
+    turned = np.cumsum(turns * np.sqrt(step), axis=2)         # integrated white noise, exact at the steps
+    before = np.concatenate([np.zeros_like(turned[:, :, :1]), turned[:, :, :-1]], axis=2)
+    bent = np.cumsum(0.5 * step * (before + turned) + bends * np.sqrt(step**3 / 12.0), axis=2)
+    return np.asarray(level[:, :, None] + slope[:, :, None] * units + wander * bent)
 
 
 @functools.cache
-def _draws(steps: int) -> tuple[Doubles, Doubles, Doubles]:
+def _draws(steps: int) -> tuple[Doubles, Doubles, Doubles, Doubles]:
     """Return normal and uniform numbers for the ways: per axis, evenly spread over the ways, and always the same."""
     rng = np.random.default_rng(0)
     even = scipy.special.ndtri((np.arange(WAYS) + 0.5) / WAYS)
     first = np.stack([[rng.permutation(even) for _ in range(2)] for _ in range(2)])
-    turns = rng.normal(size=(2, 2, WAYS, steps))
+    turns, bends = rng.normal(size=(2, 2, WAYS, steps))
     chosen = np.stack([rng.permutation((np.arange(WAYS) + 0.5) / WAYS) for _ in range(2)])
-    return first, turns, chosen
+    return first, turns, bends, chosen
 
 
 def _summed(values: Doubles, frames: Doubles) -> Doubles:

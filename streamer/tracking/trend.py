@@ -74,7 +74,7 @@ class Trend:
 
     def __init__(self) -> None:
         self._recent: deque[_Point] = deque(maxlen=RECENT)
-        self._scaled: deque[Doubles] = deque(maxlen=WINDOW)   # innovations, scaled to the jitter; NaN when unsettled
+        self._scaled = np.empty((0, 2))   # innovations, scaled to the jitter; NaN when unsettled
         self._count = 0
         self._skipped = 0
         self._unit_s = np.nan
@@ -152,7 +152,7 @@ class Trend:
     def snapshot(self) -> dict[str, Any]:
         """Return the state as numbers and arrays."""
         return {"count": self._count, "skipped": self._skipped, "unit_s": self._unit_s,
-                "recent": np.array(self._recent).reshape(-1, 4), "scaled": np.array(self._scaled).reshape(-1, 2),
+                "recent": np.array(self._recent).reshape(-1, 4), "scaled": self._scaled.copy(),
                 "noise": self._noise.copy(), **{name: getattr(self._bank, name).copy() for name in BANK_STATE},
                 "far": [[list(pair) for pair in far] for far in self._far]}
 
@@ -163,7 +163,7 @@ class Trend:
         trend._count, trend._skipped = int(state["count"]), int(state["skipped"])
         trend._unit_s = float(state["unit_s"])
         trend._recent.extend(_Point(*map(float, point)) for point in state["recent"])
-        trend._scaled.extend(np.array(pair, np.float64) for pair in state["scaled"])
+        trend._scaled = np.array(state["scaled"], np.float64).reshape(-1, 2)
         trend._far = [[(float(value), float(time)) for value, time in far] for far in state["far"]]
         trend._noise = np.array(state["noise"], np.float64)
         for name in BANK_STATE:
@@ -178,7 +178,7 @@ class Trend:
         self._noise = _second_differences(points, steps)
         for _ in range(2):
             self._bank = Bank(np.array(points[0][:2]))
-            self._scaled.clear()
+            self._scaled = np.empty((0, 2))
             self._far = [[], []]
             for point, step in zip(points, steps, strict=True):
                 self._step(np.array(point[:2]), step)
@@ -198,8 +198,7 @@ class Trend:
 
     def _jitter(self) -> Doubles:
         """Variance of the jitter, (2,): of the scaled innovations without the wild ones."""
-        scaled = np.array(self._scaled).reshape(-1, 2)
-        scaled = scaled[~np.isnan(scaled[:, 0])]
+        scaled = self._scaled[~np.isnan(self._scaled[:, 0])]
         if len(scaled) < FRAMES_NEEDED:
             return self._noise
         spread = np.median(np.abs(scaled), axis=0) / 0.6745
@@ -222,7 +221,8 @@ class Trend:
     def _observe(self, found: Prediction) -> None:
         """Keep the innovation of the mixture, scaled to the jitter."""
         settled = bool((found.variance < UNSETTLED * self._noise).all())
-        self._scaled.append(found.mean * np.sqrt(self._noise / found.variance) if settled else np.full(2, np.nan))
+        newest = found.mean * np.sqrt(self._noise / found.variance) if settled else np.full(2, np.nan)
+        self._scaled = np.concatenate([self._scaled[1 - WINDOW:], newest[None]])
 
     def _notice_step(self, value: Doubles, innovation: Prediction, step: float) -> NDArray[np.bool_]:
         """Tell which axes are far off, (2,), and remember those in a row on the same side."""

@@ -26,7 +26,7 @@ fourth root of its restlessness in log-likelihood per frame, so that each of the
 KEPT_SHARE = 0.02
 """What the inflow alone keeps alive, about twice over, is no evidence of how the way goes on."""
 LOST_SHARE = 0.01
-LOST_SIGMAS = 2.0
+LOST_SIGMAS = 3.0
 TAIL = 4.0
 """Degrees of freedom of Student's t."""
 SAME_SLOPE_SIGMAS = 3.0

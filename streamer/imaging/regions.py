@@ -26,8 +26,8 @@ Labels = NDArray[np.int32]
 NEIGHBOURS = 6
 MODEL_PX = 0.1
 """What a region's motion leaves undescribed, 1 sigma per component: no point weighs more than this allows."""
-SEAM = 30.0
-"""How much a point counts less where its neighbours move differently: seams belong to neither side."""
+SEAM_PX = 50.0
+"""A point counts less by the change of displacement over this distance: seams belong to neither side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ def group(centre_px: FloatArray, displacement_px: FloatArray, sigma_px: FloatArr
     place, way = (axis[1].astype(np.float64) + 1j * axis[0] for axis in (centre_px, displacement_px))
     edges = neighbours(centre_px)
     variance = np.nan_to_num(sigma_px.astype(np.float64), nan=1.0) ** 2 + MODEL_PX**2
-    weight = 1 / (variance + SEAM * _unrest(way, edges))
+    weight = 1 / (variance + SEAM_PX**2 * _unrest(place, way, edges))
     merges, heights = ward.merge(place, way, weight, edges)
     chosen = ward.choose(heights, place, way, variance) if count is None else count
     label = ward.exchange(ward.cut(merges, number, chosen), place, way, weight, edges)
@@ -178,9 +178,10 @@ def neighbours(centre_px: FloatArray, *, each: int = NEIGHBOURS) -> NDArray[np.i
     return np.asarray(np.unique(every[every[:, 0] != every[:, 1]], axis=0), np.intp)
 
 
-def _unrest(way: ward.Complex, edges: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Mean squared difference to the neighbours, (n,): large in the seams, where one motion turns into another."""
-    squared = np.repeat(np.abs(way[edges[:, 0]] - way[edges[:, 1]]) ** 2, 2)
+def _unrest(place: ward.Complex, way: ward.Complex, edges: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Mean squared slope to the neighbours, (n,): large in the seams, where one motion turns into another."""
+    a, b = edges.T
+    squared = np.repeat(np.abs(way[a] - way[b]) ** 2 / np.maximum(np.abs(place[a] - place[b]), 1.0) ** 2, 2)
     number = len(way)
     return np.asarray(np.bincount(edges.ravel(), squared, number) / np.maximum(np.bincount(edges.ravel(),
                                                                                         minlength=number), 1))

@@ -19,12 +19,13 @@ from streamer.records import Leaving, StageMove
 from streamer.settings import ForecastSettings, StageSettings
 from streamer.tracking.trend import TrendState
 
-WAYS = 64
+WAYS = 48
 HORIZON_FRAMES = 10_000.0
 STEPS = 40
-ROUGH_SHARES = np.linspace(0.0, 1.0, 128)
-CLOSE = (0.6, 1.6)
-"""The forecast looks closely at this range about when the mean way leaves, as shares of that time."""
+ROUGH, WIDE, ALONE = (np.linspace(0.0, 1.0, count) for count in (64, STEPS // 2, STEPS))
+"""Powers of the horizon that are looked at."""
+CLOSE = np.linspace(0.6, 1.6, STEPS // 2)
+"""The forecast looks closely at these times about when the mean way leaves, as shares of that time."""
 SEEN_FACTOR = 20.0
 """Nothing is said of a time that is this much longer than the one that was seen."""
 NOTHING_PX = 1e-6
@@ -148,16 +149,13 @@ def stage_move(trend_px: tuple[float, float], settings: StageSettings, pixel_siz
 
 def _grid(state: TrendState, region: Region, shape: tuple[int, int], horizon: float) -> Doubles:
     """Return the frames to look at, (STEPS,): over all times, and closely about when the mean way leaves."""
-    rough = horizon ** ROUGH_SHARES
+    rough = horizon ** ROUGH
     level, slope = ((state.share * value).sum(axis=1)[:, None] for value in (state.level, state.slope))
     out = (margins(level + slope * rough / state.frames_per_unit, region, shape) < 0.0).any(axis=0)
     if not out.any():
-        return np.unique(np.round(horizon ** np.linspace(0.0, 1.0, STEPS)))
+        return np.unique(np.round(horizon ** ALONE))
     middle = float(rough[int(np.argmax(out))])
-    half = STEPS // 2
-    close = np.linspace(CLOSE[0] * middle, CLOSE[1] * middle, STEPS - half)
-    wide = horizon ** np.linspace(0.0, 1.0, half)
-    return np.unique(np.round(np.concatenate([wide, np.maximum(close, 1.0)])))
+    return np.unique(np.round(np.concatenate([horizon ** WIDE, np.maximum(CLOSE * middle, 1.0)])))
 
 
 def _ways(state: TrendState, frames: Doubles) -> Doubles:

@@ -27,6 +27,8 @@ SMALLEST_JITTER_PX = 0.01
 STEP_SIGMAS = 6.0
 STEP_FRAMES = 3
 """So many frames in a row, all far off on the same side, are a step of the stage and not outliers."""
+MEDIAN_SQUARE = 0.45494
+"""Of a normal variable, in units of its variance."""
 TRIM = 3.0
 TRIM_VARIANCE = 0.97334
 """Variance of a normal variable within three standard deviations."""
@@ -201,11 +203,12 @@ class Trend:
         scaled = self._scaled[~np.isnan(self._scaled[:, 0])]
         if len(scaled) < FRAMES_NEEDED:
             return self._noise
-        spread = np.median(np.abs(scaled), axis=0) / 0.6745
+        squares = scaled.T**2
+        variance = np.median(squares, axis=1) / MEDIAN_SQUARE
         for _ in range(2):
-            near = np.abs(scaled) <= TRIM * spread
-            spread = np.sqrt((scaled**2 * near).sum(axis=0) / np.maximum(near.sum(axis=0), 1) / TRIM_VARIANCE)
-        return np.asarray(np.maximum(spread, SMALLEST_JITTER_PX)**2)
+            near = squares <= TRIM**2 * variance[:, None]
+            variance = (squares * near).sum(axis=1) / np.maximum(near.sum(axis=1), 1) / TRIM_VARIANCE
+        return np.asarray(np.maximum(variance, SMALLEST_JITTER_PX**2))
 
     def _step(self, value: Doubles, step: float) -> None:
         found = self._bank.predict(value, step, self._noise)

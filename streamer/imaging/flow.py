@@ -41,7 +41,7 @@ class Prepared:
     @cached_property
     def model(self) -> flow_model.Model:
         """Gradients and structure tensors, made when the frame first serves as a reference."""
-        return flow_model.make_model(self.absorbance, self.usable, smoothing_px=self.smoothing_px)
+        return flow_model.make_model(self.absorbance, self.usable, smoothing_px=self.smoothing_px, noise=self.noise)
 
 
 class Field(NamedTuple):
@@ -130,11 +130,37 @@ def displacement(reference: Prepared, frame: Prepared, *, drift_px: tuple[float,
         raise FrameError(f"flow: frame of shape {frame.absorbance.shape} against a reference of shape {shape}")
     if not np.all(np.isfinite(drift_px)):
         raise FrameError(f"flow: drift {drift_px} is not finite; give the drift of the frame in px")
+    solution = match(reference, frame, drift_px=drift_px)
+    return empty(reference, step_px=step_px) if solution is None else sample(solution, shape, step_px=step_px)
+
+
+def match(reference: Prepared, frame: Prepared, *, drift_px: tuple[float, float],
+          model: flow_model.Model | None = None) -> flow_refinement.Solution | None:
+    """Solve for the displacement at the cells of the reference, with nothing known beforehand.
+
+    Parameters
+    ----------
+    reference, frame : Prepared
+        Of the same shape.
+    drift_px : (float, float)
+        Drift (y, x) of the frame relative to the reference.
+    model : Model, optional
+        A better one of the reference than its own.
+
+    Returns
+    -------
+    Solution or None
+        None when less than 32 px of the reference are in view, or it shows nothing.
+    """
     start = _dense_search(reference, frame, drift_px)
     if start is None:
-        return empty(reference, step_px=step_px)
-    solution = flow_refinement.refine(reference.model, frame.absorbance, frame.usable, start, drift_px=drift_px,
-                                 noise=max(reference.noise, frame.noise))
+        return None
+    return flow_refinement.refine(model or reference.model, frame.absorbance, frame.usable, start, drift_px=drift_px,
+                                  noise=max(reference.noise, frame.noise))
+
+
+def sample(solution: flow_refinement.Solution, shape: tuple[int, ...], *, step_px: int) -> Field:
+    """Read a solution, known at the cells, on the grid of a frame of this shape."""
     grid_y, grid_x = (grid(length, step_px) for length in shape)
     return _sample(solution, grid_y, grid_x)
 

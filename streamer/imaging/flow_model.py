@@ -7,11 +7,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from streamer.imaging.flow_cells import SAMPLE_PX, TINY, cells, samples, window
+from streamer.imaging.flow_cells import SAMPLE_PX, TINY, cells, samples, weakest, window
 from streamer.records import BoolArray, FloatArray
 
 MATCH_WINDOW_PX = 10.0
 """Window in which two candidate fields, and the quality of the match, are compared, at a smoothing of 1 px or less."""
+NOISE_WINDOW_PX, LARGEST_NOISE = 8.0, 0.95
+"""At most this share of the weakest gradient energy in such a window is put down to noise."""
 
 
 class NoiseGains(NamedTuple):
@@ -38,13 +40,19 @@ class Model(NamedTuple):
     """The same of the gradient smoothed once more: what weighs the noise of a smoothed image."""
     variance: FloatArray
     """(m/2, n/2) local variance of the absorbance in the match window."""
+    signal_tensor: FloatArray
+    """The tensor less what the noise of the reference adds to it."""
+    darkness: FloatArray
+    """(m/2, n/2) variance of the photon noise in the absorbance, relative to that of a typical cell."""
     sample_x: FloatArray
     sample_y: FloatArray
     gains: NoiseGains
     match_window_px: float
+    thin: Model | None
+    """The same from every second sample, for what concerns the whole frame: a quarter of the work."""
 
 
-def make_model(absorbance: FloatArray, usable: BoolArray | None, *, smoothing_px: float) -> Model:
+def make_model(absorbance: FloatArray, usable: BoolArray | None, *, smoothing_px: float, noise: float) -> Model:
     """Prepare a reference.
 
     Parameters
@@ -55,6 +63,8 @@ def make_model(absorbance: FloatArray, usable: BoolArray | None, *, smoothing_px
         Pixels that carry weight; None when all do.
     smoothing_px : float
         Sigma with which the image was smoothed.
+    noise : float
+        Standard deviation of white noise in the logarithm of the unsmoothed image.
     """
     shape = absorbance.shape
     sigma = max(smoothing_px, 0.7)   # the derivative filter itself smooths about this much
@@ -70,8 +80,31 @@ def make_model(absorbance: FloatArray, usable: BoolArray | None, *, smoothing_px
     weight = window(cells(share), width) + TINY
     mean = window(cells(plain * share), width) / weight
     variance = window(cells(plain * plain * share), width) / weight - mean * mean
-    return Model(samples(absorbance, shape), fine[0], fine[1], mask, products(*fine), products(*smooth),
-                 np.maximum(variance, 0), x, y, noise_gains(smoothing_px, sigma), width)
+    gains = noise_gains(smoothing_px, sigma)
+    tensor, smooth_tensor = products(*fine), products(*smooth)
+    model = Model(samples(absorbance, shape), fine[0], fine[1], mask, tensor, smooth_tensor, np.maximum(variance, 0),
+                  _signal(tensor, cells(share), np.float32(gains.gradient * noise**2)),
+                  cells(np.exp(np.clip(plain, -3, 3))), x, y, gains, width, None)
+    return model._replace(thin=_thinned(model))
+
+
+def _signal(tensor: FloatArray, share: FloatArray, excess: np.float32) -> FloatArray:
+    """Take off what noise adds; of a window at most nearly all that it has."""
+    excess = np.minimum(excess * share, LARGEST_NOISE * weakest(window(tensor, NOISE_WINDOW_PX)))
+    signal = tensor.copy()
+    signal[..., 0] -= excess
+    signal[..., 2] -= excess
+    return signal
+
+
+def _thinned(model: Model) -> Model:
+    absorbance, slope_x, slope_y, x, y = (
+        np.ascontiguousarray(plane[::2, ::2]) for plane in
+        (model.absorbance, model.gradient_x, model.gradient_y, model.sample_x, model.sample_y))
+    usable = None if model.usable is None else np.ascontiguousarray(model.usable[::2, ::2])
+    tensor = products(slope_x, slope_y)
+    return model._replace(absorbance=absorbance, gradient_x=slope_x, gradient_y=slope_y, usable=usable, tensor=tensor,
+                          noise_tensor=tensor, sample_x=x, sample_y=y)
 
 
 def gradient(plane: FloatArray) -> tuple[FloatArray, FloatArray]:

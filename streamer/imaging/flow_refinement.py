@@ -5,7 +5,7 @@ Vectors and tensors are as in `flow_cells`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,7 +13,6 @@ import numpy as np
 from streamer.imaging.flow_cells import (
     TINY,
     apply,
-    cells,
     determinant,
     dot,
     solve,
@@ -22,6 +21,7 @@ from streamer.imaging.flow_cells import (
     window,
 )
 from streamer.imaging.flow_model import Model
+from streamer.imaging.flow_reading import Reading, Residual
 from streamer.records import BoolArray, FloatArray
 
 ROUGH_WINDOW_PX = 24.0
@@ -29,17 +29,10 @@ ROUGH_WINDOW_PX = 24.0
 WINDOWS_PX = (16.0, 16.0, 8.0)
 """Windows of the steps that follow."""
 LAST_WINDOW_PX = 5.0
-OFFSET_WINDOW_PX = 24.0
-"""Brightness differences smoother than this (moving illumination, changed contrast) do not count."""
 CLEARLY_BETTER = 0.8
 """The unsmoothed search wins where it leaves less than this share of the residual: at the rims of moving blocks."""
 LONGEST_STEP_PX = 2.0
 
-LEAST_CORRELATION = 0.5
-"""Between reference and matched frame; vanished and new material stays below."""
-LEAST_TEXTURE = 2.0
-"""Weakest gradient energy of a window, in units of what noise alone would give."""
-LARGEST_SIGMA_PX = 0.5
 LARGEST_EXCESS = 0.5
 """At most this share of a window's weakest gradient energy is put down to noise."""
 
@@ -68,15 +61,6 @@ class Step(NamedTuple):
     """(k, l, 2) what was added."""
 
 
-class Residual(NamedTuple):
-    """Frame minus reference at some field, summed over cells."""
-
-    slope: FloatArray
-    """(k, l, 2) gradient times residual."""
-    energy: FloatArray
-    """(k, l) squared residual."""
-
-
 def refine(model: Model, frame: FloatArray, usable: BoolArray | None, start: FloatArray, *,
            drift_px: tuple[float, float], noise: float) -> Solution:
     """Refine a rough field.
@@ -96,7 +80,7 @@ def refine(model: Model, frame: FloatArray, usable: BoolArray | None, start: Flo
     noise : float
         Standard deviation of white noise in the logarithm of an unsmoothed image, at least.
     """
-    match = _Match(model, frame, usable, drift_px, noise)
+    match = _Match(model, frame, usable, drift_px=drift_px, noise=noise)
     rough = match.residual(start)
     field = match.average(start, rough, ROUGH_WINDOW_PX)
     gains: dict[float, FloatArray] = {}
@@ -115,66 +99,28 @@ def refine(model: Model, frame: FloatArray, usable: BoolArray | None, start: Flo
     return match.judge(step.field, gains, step.move)
 
 
-class _Match:
-    """One frame against the reference: the shared part of all steps."""
+class _Match(Reading):
+    """One frame against the reference, with the tensors of every window kept."""
 
-    def __init__(self, model: Model, frame: FloatArray, usable: BoolArray | None, drift_px: tuple[float, float],
-                 noise: float) -> None:
-        self._model = model
-        self._frame = frame
-        self._x = model.sample_x + np.float32(drift_px[1])
-        self._y = model.sample_y + np.float32(drift_px[0])
-        rows, columns = frame.shape
-        mask = ((self._x >= 1) & (self._x <= columns - 2) & (self._y >= 1) & (self._y <= rows - 2)).astype(np.float32)
-        if model.usable is not None:
-            mask *= model.usable
-        if usable is not None:
-            mask *= cv2.remap(usable.astype(np.float32), self._x, self._y, cv2.INTER_NEAREST,
-                              borderMode=cv2.BORDER_CONSTANT)
-        self._mask = mask
-        self._share = cells(mask)
-        self._tensor = model.tensor * self._share[..., None]
-        self._noise_tensor = model.noise_tensor * self._share[..., None]
-        self._offset_weight = window(self._share, OFFSET_WINDOW_PX) + TINY
-        self._least_noise = np.float32(2 * noise**2)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._tensors: dict[float, tuple[FloatArray, FloatArray]] = {}
-
-    def residual(self, field: FloatArray) -> Residual:
-        """Subtract the reference from the frame, read where the field says."""
-        size = self._x.shape[1], self._x.shape[0]
-        map_x, map_y = cv2.split(cv2.resize(field, size, interpolation=cv2.INTER_LINEAR))
-        map_x += self._x
-        map_y += self._y
-        # linear: cv2's cubic is biased by up to 0.03 px, linear on smoothed images by less than 0.005
-        difference = cv2.remap(self._frame, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        difference -= self._model.absorbance
-        difference *= self._mask
-        offset = window(cells(difference), OFFSET_WINDOW_PX) / self._offset_weight
-        difference -= cv2.resize(offset, size, interpolation=cv2.INTER_LINEAR)
-        difference *= self._mask
-        slope = cv2.merge([cells(self._model.gradient_x * difference), cells(self._model.gradient_y * difference)])
-        return Residual(slope, cells(difference * difference))
 
     def average(self, field: FloatArray, residual: Residual, window_px: float) -> FloatArray:
         """Take the one displacement that fits each window best."""
-        mean = solve(window(self._tensor, window_px), window(apply(self._tensor, field), window_px))
+        mean = solve(window(self.tensor, window_px), window(apply(self.tensor, field), window_px))
         return mean + self._increment(residual, window_px)
 
     def step(self, field: FloatArray, residual: Residual, window_px: float) -> Step:
         """Add the Gauss-Newton increment as far as its power stands above the noise (Wiener gain)."""
         tensor, noise_tensor = self._windowed(window_px)
         increment = self._increment(residual, window_px)
-        noise = self._raw_noise(residual, max(window_px, 8.0)) * trace_of_ratio(noise_tensor, tensor)
+        noise = self.raw_noise(residual.energy, max(window_px, 8.0)) * trace_of_ratio(noise_tensor, tensor)
         power = dot(increment, apply(tensor, increment))
         gain = 1 - window(noise, 2 * window_px) / np.maximum(window(power, 2 * window_px), TINY)
         gain = np.clip(gain, 0, 1, dtype=np.float32)
         increment *= gain[..., None]
         return Step(field + increment, gain, increment)
-
-    def _raw_noise(self, residual: Residual, window_px: float) -> FloatArray:
-        """Variance of white noise before smoothing, both frames together, that explains the residual."""
-        variance = window(residual.energy, window_px) / (window(self._share, window_px) + TINY)
-        return np.maximum(variance / np.float32(self._model.gains.image), self._least_noise)
 
     def _increment(self, residual: Residual, window_px: float) -> FloatArray:
         tensor, _ = self._windowed(window_px)
@@ -186,38 +132,29 @@ class _Match:
     def _windowed(self, window_px: float) -> tuple[FloatArray, FloatArray]:
         """Structure tensor in a window, and the tensor that turns white noise into the noise of its right-hand side."""
         if window_px not in self._tensors:
-            tensor = window(self._tensor, window_px)
+            tensor = window(self.tensor, window_px)
             # the reference's own noise makes gradients that carry no displacement and would shorten every increment
-            excess = window(self._share, window_px) * np.float32(self._model.gains.gradient * self._least_noise / 2)
+            excess = window(self.share, window_px) * np.float32(self.model.gains.gradient * self.least_noise / 2)
             excess = np.minimum(excess, LARGEST_EXCESS * weakest(tensor))
             tensor[..., 0] -= excess
             tensor[..., 2] -= excess
             # the square of a normalised Gaussian is a narrower one over 4 pi sigma^2
-            noise = window(self._noise_tensor, window_px / np.sqrt(2)) / np.float32(4 * np.pi * window_px**2)
+            noise = window(self.noise_tensor, window_px / np.sqrt(2)) / np.float32(4 * np.pi * window_px**2)
             self._tensors[window_px] = tensor, noise
         return self._tensors[window_px]
 
     def judge(self, field: FloatArray, gains: dict[float, FloatArray], last_move: FloatArray) -> Solution:
         """Predict the error of a field, and say where it can be trusted."""
-        model, width = self._model, self._model.match_window_px
-        weight = window(self._share, width) + TINY
+        width = self.model.match_window_px
+        weight = window(self.share, width) + TINY
         residual = self.residual(field)
-        raw_noise = self._raw_noise(residual, width)
+        raw_noise = self.raw_noise(residual.energy, width)
         variance = ROUGH_NOISE * self._noise_variance(ROUGH_WINDOW_PX)
         for window_px, gain in gains.items():
             variance += STEP_NOISE * gain * self._noise_variance(window_px)
         variance *= raw_noise
-        variance += LAST_MOVE / 2 * window(dot(last_move, last_move) * self._share, width) / weight
-        energy = window(residual.energy, width) / weight
-        tensor = window(self._noise_tensor, width) / weight[..., None]   # texture stands out better when smoother
-        gradient_noise = raw_noise * np.float32(model.gains.smooth_gradient / 2)   # of one frame, per component
-        x, y = self._target(field)
-        rows, columns = self._frame.shape
-        valid = ((energy < 2 * (1 - LEAST_CORRELATION) * model.variance)
-                 & (weakest(tensor) > LEAST_TEXTURE * gradient_noise)
-                 & (variance < LARGEST_SIGMA_PX**2) & (self._share > 0.5)
-                 & (x >= 0) & (x <= columns - 1) & (y >= 0) & (y <= rows - 1))
-        return Solution(field, variance, valid)
+        variance += LAST_MOVE / 2 * window(dot(last_move, last_move) * self.share, width) / weight
+        return Solution(field, variance, self.trusted(field, residual.energy, variance))
 
     def _noise_variance(self, window_px: float) -> FloatArray:
         """Mean variance per component of the solution in a window, for white noise of unit variance."""
@@ -228,7 +165,3 @@ class _Match:
         trace: FloatArray = (noise_xx * (yy * yy + xy * xy) - 2 * noise_xy * xy * (xx + yy)
                              + noise_yy * (xx * xx + xy * xy)) / (2 * determinant(tensor) ** 2)
         return trace
-
-    def _target(self, field: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Where in the frame the centres of the cells are found."""
-        return cells(self._x) + field[..., 0], cells(self._y) + field[..., 1]

@@ -102,14 +102,15 @@ def overlay(first: Field, second: Field) -> Overlay:
     Returns
     -------
     Overlay
-        Points count where both fields are valid; the second is interpolated linearly.
+        Points count where both fields are valid; the second is interpolated linearly, and not beyond its grid.
     """
     maps = [np.asarray((wanted - own[0]) / (own[-1] - own[0]) * (len(own) - 1) if len(own) > 1 else wanted - own[0],
                        np.float32)
             for wanted, own in ((first.grid_y_px, second.grid_y_px), (first.grid_x_px, second.grid_x_px))]
     map_x, map_y = np.meshgrid(maps[1], maps[0])
-    inside = ((map_y >= -0.5) & (map_y <= len(second.grid_y_px) - 0.5)
-              & (map_x >= -0.5) & (map_x <= len(second.grid_x_px) - 0.5))
+    slack = 1e-3   # of a step: rounding of positions
+    inside = ((map_y >= -slack) & (map_y <= len(second.grid_y_px) - 1 + slack)
+              & (map_x >= -slack) & (map_x <= len(second.grid_x_px) - 1 + slack))
 
     def read(plane: NDArray[Any]) -> FloatArray:
         values: FloatArray = cv2.remap(np.ascontiguousarray(plane, np.float32), map_x, map_y, cv2.INTER_LINEAR,

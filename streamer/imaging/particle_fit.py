@@ -38,6 +38,10 @@ LOOSE = 1e-6
 """Share of the prior that keeps the equations of a particle without texture soluble."""
 NARROW = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 """Shares of the tolerance that the others may keep to, up to all of it."""
+COMMON = 0.1
+"""Share of the tolerance by which all particles together may turn against the field."""
+TURN = np.array([0, 0, 0, 0.5, -0.5, 0])
+"""Takes the rotation, in rad from +x towards +y, out of the parameters."""
 FIELD_WINDOW_PX = 20.0
 """Over which the error of the dense field changes, about."""
 ERROR_SHAPE = np.array([1, 1] + [0.5 / FIELD_WINDOW_PX**2] * 4)
@@ -70,8 +74,8 @@ class Model:
     """(n, 6, 6) sum of its products."""
     excess: Precise
     """(n, 6, 6) the same of the design smoothed as noise is: it turns white noise into that of the right-hand side."""
-    variance: FloatArray
-    """(n,) of the absorbance over the particle."""
+    contrast: FloatArray
+    """(s,) absorbance, the mean over the particle taken out."""
     image_gain: float
     """Variance that smoothing leaves of white noise."""
 
@@ -124,11 +128,13 @@ class Fit:
         pull = self._right(residual) / self._scale(residual)[:, None]
         # where the pixels alone would go
         own = theta - self.prior.theta - _solved(data + np.diag(LOOSE / tolerance**2), pull)
+        common = _common_turn(own, data, tolerance)
+        own = own - common
         share, narrow = _own_way(own, data, tolerance)
         # a mixture of two Gaussians, by its mean and its covariance
         (near, near_error), (far, far_error) = (
-            self._posterior(own, data, scaled) for scaled in (tolerance * narrow, tolerance))
-        mean = near + share[:, None] * (far - near)
+            self._posterior(own, data, kept) for kept in (tolerance * narrow, tolerance))
+        mean = common + near + share[:, None] * (far - near)
         apart = far - near
         covariance = (near_error + share[:, None, None] * (far_error - near_error)
                       + (share * (1 - share))[:, None, None] * apart[:, :, None] * apart[:, None, :])
@@ -138,11 +144,13 @@ class Fit:
         """Say which particles can be trusted."""
         model = self._model
         sigma = np.sqrt(np.max([found.covariance[:, 0, 0], found.covariance[:, 1, 1]], axis=0))
-        energy = self._sum(found.residual**2) / np.maximum(self.seen, 1)
+        here = model.contrast * self._seen
+        there = found.residual + here
+        alike = self._sum(here * there) / np.sqrt(self._sum(here**2) * self._sum(there**2) + 1e-30)
         away = np.abs(found.theta - self.prior.theta)[:, :2].max(axis=1)
         valid: BoolArray = ((self.seen >= np.maximum(LEAST_SAMPLES, LEAST_IN_VIEW * model.samples))
                             & (self.prior.covered >= LEAST_COVERED)
-                            & (energy < 2 * (1 - LEAST_CORRELATION) * model.variance)
+                            & (alike > LEAST_CORRELATION)
                             & (sigma < LARGEST_SIGMA_PX) & (away < FARTHEST * prior_px))
         return valid
 
@@ -235,23 +243,39 @@ class Fit:
         return self._normal / self._scale(residual)[:, None, None]
 
 
-def _own_way(own: Precise, data: Precise, tolerance: Precise) -> tuple[Precise, float]:
+def _common_turn(own: Precise, data: Precise, tolerance: Precise) -> Precise:
+    """Give the rotation of all particles together against the field, (6,).
+
+    The windows of the field shorten its slopes between the particles, of a sample that turns everywhere the same
+    way. A common dilation is not told from the bias that noise gives it, and stays out.
+    """
+    noise = np.linalg.inv(data + np.diag(LOOSE / tolerance**2)) + np.diag((COMMON * tolerance) ** 2)
+    weight = 1 / (TURN @ noise @ TURN)
+    turn = np.sum(weight * (own @ TURN)) / (np.sum(weight) + 1 / (COMMON * np.abs(TURN) @ tolerance) ** 2)
+    return np.asarray(turn * TURN / (TURN @ TURN))
+
+
+def _own_way(own: Precise, data: Precise, tolerance: Precise) -> tuple[Precise, Precise]:
     """Tell particles that go their own way from those that go with the field.
 
-    How closely the others follow it is found from all of them: the share of the tolerance at which what the pixels
-    say, `own` with the information `data`, is most likely under a mixture of a narrow and the wide prior.
+    How closely the others follow it is found from all of them, for displacements and slopes apart: the share of the
+    tolerance at which what the pixels say, `own` with the information `data`, is most likely under a mixture of a
+    narrow and the wide prior.
 
     Returns
     -------
-    (n,) array, float
+    (n,) array, (6,) array
         Probability of each particle to go its own way; the share of the tolerance that the others keep to.
     """
     noise = np.asarray(np.linalg.inv(data + np.diag(LOOSE / tolerance**2)), np.float64)
-    likelihood = [_log_density(own, noise + np.diag((scale * tolerance) ** 2)) for scale in NARROW]
-    wide = likelihood[-1] + math.log(LONERS)
-    together = [np.logaddexp(narrow + math.log(1 - LONERS), wide) for narrow in likelihood]
-    best = int(np.argmax([np.sum(each) for each in together]))
-    return np.exp(wide - together[best]), NARROW[best]
+    narrow = np.ones(PARAMETERS)
+    for part in (slice(0, 2), slice(2, PARAMETERS)):
+        likelihood = [_log_density(own[:, part], noise[:, part, part] + np.diag((share * tolerance[part]) ** 2))
+                      for share in NARROW]
+        narrow[part] = NARROW[int(np.argmax([np.sum(np.logaddexp(
+            each + math.log(1 - LONERS), likelihood[-1] + math.log(LONERS))) for each in likelihood]))]
+    near, far = (_log_density(own, noise + np.diag((share * tolerance) ** 2)) for share in (narrow, 1.0))
+    return 1 / (1 + np.exp(np.clip(near - far, -500, 500)) * (1 - LONERS) / LONERS), narrow
 
 
 def _log_density(values: Precise, covariance: Precise) -> Precise:

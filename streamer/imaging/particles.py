@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import FrameError
 from streamer.imaging import flow
-from streamer.imaging.particle_fit import PARAMETERS, Estimate, Fit, Model, Precise, centred, products, response, sums
+from streamer.imaging.particle_fit import PARAMETERS, Estimate, Fit, Model, Precise, centred, products, response
 from streamer.imaging.segmentation import Labels
 from streamer.records import BoolArray, FloatArray
 
@@ -89,8 +89,7 @@ def make_model(reference: flow.Prepared, labels: Labels) -> Model:
     return Model(
         number.astype(np.int32), centre.astype(np.float32), area.astype(np.float32), (plane.shape[0], plane.shape[1]),
         y.astype(np.float32), x.astype(np.float32), first, samples, template, design, products(design, first),
-        products(smooth, first) / 2,
-        (sums(centred(template, first, samples) ** 2, first) / samples).astype(np.float32),
+        products(smooth, first) / 2, centred(template, first, samples),
         1 / (4 * math.pi * reference.smoothing_px**2) if reference.smoothing_px > 0.3 else 1.0)
 
 

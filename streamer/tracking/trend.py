@@ -105,8 +105,8 @@ class Trend:
         interval_s = self._interval_s()
         known = np.isfinite(interval_s) and np.isfinite(self._unit_s)
         bank = self._bank
-        return TrendState(bank.evidence(), bank.level.copy(), bank.slope.copy(), bank.covariance.copy(),
-                          RESTLESSNESS * self._noise[:, None], self._noise.copy(),
+        return TrendState(bank.evidence(self._noise, self._count), bank.level.copy(), bank.slope.copy(),
+                          bank.covariance.copy(), RESTLESSNESS * self._noise[:, None], self._noise.copy(),
                           float(self._unit_s / interval_s) if known else 1.0,
                           float(interval_s) if np.isfinite(interval_s) else None)
 

@@ -25,6 +25,12 @@ INFLOW = 3e-3 * np.maximum(RESTLESSNESS, 1e-12) ** 0.25
 fourth root of its restlessness in log-likelihood per frame, so that each of them keeps a share of about a hundredth."""
 KEPT_SHARE = 0.02
 """What the inflow alone keeps alive, about twice over, is no evidence of how the way goes on."""
+USUAL_TURN = 0.16
+"""A usual stage strays by a fifth of its speed and turns within a sixth of the way; in units of the speed squared over
+the time seen, which is taken to be two thirds of the way: 0.2**2 * 6 / 1.5."""
+LEAST_TURN = 1e-12
+STRAIGHT = 0.3
+"""Share of the stages that do not turn."""
 LOST_SHARE = 0.01
 LOST_SIGMAS = 3.0
 TAIL = 4.0
@@ -73,9 +79,26 @@ class Bank:
         """(2,) px."""
         return np.asarray((self.share * self.level).sum(axis=1))
 
-    def evidence(self) -> Doubles:
-        """Return the shares without those that only the inflow keeps alive, (2, n)."""
-        share = np.maximum(self.share - KEPT_SHARE, 0.0)
+    def evidence(self, noise: Doubles, time: float) -> Doubles:
+        """Return how likely it is that the way goes on as restlessly as each filter says, (2, n).
+
+        Early on, the frames do not tell whether a stage will turn: then what is usual of stages decides. What the
+        inflow alone keeps alive does not count.
+
+        Parameters
+        ----------
+        noise : (2,) px^2
+            Variance of the jitter.
+        time : float
+            Units of time that the way was followed for.
+        """
+        speed = np.square((self.share * self.slope).sum(axis=1)).mean()   # of either axis, squared
+        usual = np.log10(np.maximum(USUAL_TURN * speed / (time * noise), LEAST_TURN))
+        decades = np.log10(RESTLESSNESS[1:]) - usual[:, None]
+        turning = 1.0 / (1.0 + decades**2)          # heavy tails: what the frames say prevails
+        turning *= (1.0 - STRAIGHT) / turning.sum(axis=1, keepdims=True)
+        share = self.share * np.concatenate([np.full((2, 1), STRAIGHT), turning], axis=1)
+        share = np.maximum(share / share.sum(axis=1, keepdims=True) - KEPT_SHARE, 0.0)
         return np.asarray(share / share.sum(axis=1, keepdims=True))
 
     def predict(self, value: Doubles, step: float, noise: Doubles) -> Prediction:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamer.imaging import tiles
 from streamer.imaging.prepared import Prepared, half, half_usable, working_binning
-from streamer.imaging.rigid_fit import Fit, fit_motion, rough_shift
+from streamer.imaging.rigid_fit import Fit, common_shift, fit_motion
 from streamer.records import BoolArray, FloatArray
 
 LARGEST_ROUNDS = 5
@@ -29,6 +29,9 @@ PATTERN_RANGE_PX = 7.0
 UNCERTAIN_NOISE, LARGEST_PULL = 0.15, 0.6
 """How well the noise is known; the pull per distance where nothing beyond the noise is left over."""
 ERROR_FLOOR_PX = 0.003
+
+
+Doubles = NDArray[np.float64]
 
 
 class Motion(NamedTuple):
@@ -54,11 +57,11 @@ class Motion(NamedTuple):
 def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float, float]) -> Motion | None:
     """Measure shift and rotation to a fraction of a pixel, from a start in pixels of the contrast."""
     working = working_binning(frame.shape)
-    shift = np.asarray(start, np.float64)
     half_level, full_level = levels
+    shift = np.asarray(start, np.float64)
     found = tiles.match_tiles(half_level, half(frame.contrast), (shift[0] / 2, shift[1] / 2),
                               half_usable(frame.usable), flats=frame.flats)
-    rough = None if found is None else rough_shift(found)
+    rough = None if found is None else common_shift(found)
     if rough is not None:
         shift = rough * 2.0
     settled = _settle(full_level, frame, shift)
@@ -92,13 +95,13 @@ def _pull(found: tiles.Tiles, away_px: float, *, flats: bool) -> float:
     return min(pull, max(LARGEST_PULL * away_px, clear)) * math.exp(-((away_px / PATTERN_RANGE_PX) ** 2))
 
 
-def _settle(level: tiles.Level, frame: Prepared, shift: NDArray[np.float64]) -> tuple[tiles.Tiles, Fit] | None:
+def _settle(level: tiles.Level, frame: Prepared, shift: Doubles) -> tuple[tiles.Tiles, Fit] | None:
     """Repeat the match until it stands still."""
     settled = None
     for _ in range(LARGEST_ROUNDS):
         found = tiles.match_tiles(level, frame.contrast, (float(shift[0]), float(shift[1])), frame.usable,
                                   flats=frame.flats)
-        fit = None if found is None else fit_motion(found)
+        fit = None if found is None else fit_motion(found, start=None if settled is None else shift)
         if found is None or fit is None:
             return None
         settled, step, shift = (found, fit), float(np.abs(fit.shift - shift).max()), fit.shift
@@ -109,7 +112,7 @@ def _settle(level: tiles.Level, frame: Prepared, shift: NDArray[np.float64]) -> 
 
 def _with_rotation(level: tiles.Level, frame: Prepared, found: tiles.Tiles, fit: Fit) -> tuple[Fit, bool]:
     """Return the fit with rotation and magnification as far as they can be told, and whether they are taken out."""
-    turned = fit_motion(found, turning=True)
+    turned = fit_motion(found, turning=True, start=fit.shift)
     if turned is None:
         return fit, False
     clear = (abs(turned.turn_rad) > CLEAR_SIGMAS * turned.turn_sigma_rad
@@ -137,7 +140,7 @@ def _with_rotation(level: tiles.Level, frame: Prepared, found: tiles.Tiles, fit:
     return last._replace(shift=shift, turn_rad=turn_rad, stretch=stretch), True
 
 
-def _turned_back(frame: Prepared, shift: NDArray[np.float64], turn_rad: float, stretch: float,
+def _turned_back(frame: Prepared, shift: Doubles, turn_rad: float, stretch: float,
                  ) -> tuple[FloatArray, BoolArray]:
     """Return the frame moved and turned back onto its reference, and which pixels of that are real."""
     rows, columns = frame.contrast.shape

@@ -52,34 +52,23 @@ class Fit(NamedTuple):
     """Root mean square of what the tiles moved together with their neighbours, not with the fit."""
 
 
-def rough_shift(tiles: Tiles) -> Doubles | None:
-    """Return the shift (2,) that most tiles share, a start for a finer level; None when too few can tell."""
-    variance, informed = _informed(tiles)
-    if int(informed.sum()) < 2:
-        return None
-    return _start(tiles.shift[informed], tiles.covariance[informed], variance[informed])
+def common_shift(tiles: Tiles, *, start: Doubles | None = None) -> Doubles | None:
+    """Return the shift (2,) of the tiles, as `fit_motion` does, without its error; None when too few can tell."""
+    chosen = _chosen(tiles, turning=False)
+    return None if chosen is None else _combine(chosen, start).motion
 
 
-def fit_motion(tiles: Tiles, *, turning: bool = False) -> Fit | None:
-    """Fit a shift to the tiles, with rotation and magnification if `turning`; None when too few can tell."""
-    variance, informed = _informed(tiles)
-    if int(informed.sum()) < (8 if turning else 2):
+def fit_motion(tiles: Tiles, *, turning: bool = False, start: Doubles | None = None) -> Fit | None:
+    """Fit a shift to the tiles, with rotation and magnification if `turning`; None when too few can tell.
+
+    `start` is a shift (2,) that most of them share, if it is known.
+    """
+    chosen = _chosen(tiles, turning=turning)
+    if chosen is None:
         return None
-    shift, own, variance = tiles.shift[informed], tiles.covariance[informed], variance[informed]
-    design = _design(tiles.place, turning=turning)
+    informed, design, shift, _, variance = chosen
+    motion, pull, distance = _combine(chosen, start)
     known = design[informed]
-    motion = np.zeros(design.shape[2])
-    motion[:2] = _start(shift, own, variance)
-    strong = variance <= np.median(variance)
-    for turn in range(ROUNDS):
-        deviation = shift - known @ motion
-        if turn < ROUNDS_WITH_SCATTER:
-            scale, scatter = _spread(deviation, variance, strong)
-            weight = invert_pairs(scale * own + scatter * np.eye(2))
-        distance = np.einsum("ti,tij,tj->t", deviation, weight, deviation)
-        factor = 1.0 / np.square(1.0 + distance / TOLERATED)
-        pull = np.matmul(weight, known) * factor[:, None, None]
-        motion = np.linalg.solve(np.einsum("tik,til->kl", pull, known), np.einsum("tik,ti->k", pull, shift))
     deviation = shift - known @ motion
     covariance = _covariance(deviation, known, pull, distance, tiles.block[informed])
     away = np.hypot(*(tiles.shift - design @ motion).T)
@@ -93,10 +82,54 @@ def fit_motion(tiles: Tiles, *, turning: bool = False) -> Fit | None:
                _inliers(tiles, away), _deformation(deviation, variance, tiles.place[informed]))
 
 
-def _informed(tiles: Tiles) -> tuple[Doubles, NDArray[np.bool_]]:
-    """Return the variance of each tile, the mean of both axes, and whether it can tell anything."""
+class _Chosen(NamedTuple):
+    """The tiles that can tell anything, (n,) of all."""
+
+    informed: NDArray[np.bool_]
+    """Which of all tiles they are."""
+    design: Doubles
+    """Of all tiles."""
+    shift: Doubles
+    own: Doubles
+    """(n, 2, 2) covariance by their own residual."""
+    variance: Doubles
+    """(n,) the mean of both axes."""
+
+
+class _Combined(NamedTuple):
+    motion: Doubles
+    pull: Doubles
+    """(n, 2, k) weight of each tile in each parameter."""
+    distance: Doubles
+    """(n,) squared deviation in standard deviations."""
+
+
+def _chosen(tiles: Tiles, *, turning: bool) -> _Chosen | None:
     variance = 0.5 * (tiles.covariance[:, 0, 0] + tiles.covariance[:, 1, 1])
-    return variance, ~tiles.lost & (variance < LARGEST_STEP_PX**2)
+    informed = ~tiles.lost & (variance < LARGEST_STEP_PX**2)
+    if int(informed.sum()) < (8 if turning else 2):
+        return None
+    return _Chosen(informed, _design(tiles.place, turning=turning), tiles.shift[informed], tiles.covariance[informed],
+                   variance[informed])
+
+
+def _combine(chosen: _Chosen, start: Doubles | None) -> _Combined:
+    """Weigh the tiles by their errors and by how well they agree, round after round."""
+    informed, design, shift, own, variance = chosen
+    known = design[informed]
+    motion = np.zeros(design.shape[2])
+    motion[:2] = _start(shift, own, variance) if start is None else start
+    spread = _Spread(variance)
+    for turn in range(ROUNDS):
+        deviation = shift - known @ motion
+        if turn < ROUNDS_WITH_SCATTER:
+            scale, scatter = spread.of(deviation)
+            weight = invert_pairs(scale * own + scatter * np.eye(2))
+        distance = np.einsum("ti,tij,tj->t", deviation, weight, deviation)
+        pull = np.matmul(weight, known) / np.square(1.0 + distance / TOLERATED)[:, None, None]
+        normal = np.einsum("tik,til->kl", pull, known)
+        motion = motion + np.linalg.solve(normal, np.einsum("tik,ti->k", pull, deviation))
+    return _Combined(motion, pull, distance)
 
 
 def _start(shift: Doubles, own: Doubles, variance: Doubles) -> Doubles:
@@ -142,16 +175,30 @@ def _deformation(deviation: Doubles, variance: Doubles, place: Doubles) -> float
     return math.sqrt(max(float((pairs * product).sum()) - chance, 0.0) / total)
 
 
-def _spread(deviation: Doubles, variance: Doubles, strong: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the factor on the tiles' own variances and the variance common to all.
+class _Spread:
+    """The factor on the tiles' own variances, and the variance common to all.
 
     Weak tiles show the factor, strong ones what is left beside it.
     """
-    squared = np.einsum("ti,ti->t", deviation, deviation) / CHI2_MEDIAN
-    scale = 1.0
-    if len(deviation) > 3:
-        scale = min(max(float(np.median(squared[~strong] / variance[~strong])), 1.0), 9.0)
-    return scale, max(float(np.median(squared[strong] - scale * variance[strong])), 0.0)
+
+    def __init__(self, variance: Doubles) -> None:
+        strong = variance <= np.median(variance)
+        self._strong, self._weak = np.flatnonzero(strong), np.flatnonzero(~strong)
+        self._of_strong, self._of_weak = variance[self._strong], variance[self._weak]
+
+    def of(self, deviation: Doubles) -> tuple[float, float]:
+        """Return both for tiles that are so far off."""
+        squared = np.einsum("ti,ti->t", deviation, deviation) / CHI2_MEDIAN
+        scale = 1.0
+        if self._weak.size > 1:
+            scale = min(max(_middle(squared[self._weak] / self._of_weak), 1.0), 9.0)
+        return scale, max(_middle(squared[self._strong] - scale * self._of_strong), 0.0)
+
+
+def _middle(values: Doubles) -> float:
+    """Return the (upper) median: `np.median` takes ten times as long for so few."""
+    half = values.size // 2
+    return float(np.partition(values, half)[half])
 
 
 def _covariance(deviation: Doubles, design: Doubles, pull: Doubles, distance: Doubles,

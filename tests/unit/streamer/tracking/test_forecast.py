@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from simulator.motion import Drift
 from streamer.settings import ForecastSettings, StageSettings
 from streamer.tracking.forecast import Region, leaving, margins, region_of, stage_move, visible_share
 from streamer.tracking.trend import Trend
@@ -54,6 +55,40 @@ def test_forecasts_are_within_ten_percent_and_the_interval_holds():
     assert np.median(errors) <= 0.06
     assert np.quantile(errors, 0.75) <= 0.10
     assert np.mean(inside) >= 0.90
+
+
+def asked(seed, *, frames, jitter, wander):
+    """Frames remaining and the forecasts of them, at four points of a simulated way across the edge."""
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, 2 * np.pi)
+    drift = Drift(end_px=(500 * np.sin(angle), 500 * np.cos(angle)), jitter_px=jitter, wander=wander)
+    path = drift.path(frames, rng=rng)
+    out = (margins(path.T, WHOLE, SHAPE) < 0.0).any(axis=0)
+    end, trend, found = int(np.argmax(out)), Trend(), []
+    for index in range(end):
+        trend.update(*path[index])
+        if index in {round(share * end) for share in (0.4, 0.6, 0.8, 0.9)}:
+            found.append((end - index, leaving(trend.state, WHOLE, SHAPE, frames_seen=trend.count)))
+    return found
+
+
+@pytest.mark.parametrize(("frames", "jitter", "wander", "median", "mean"), [
+    (80, (1.0, 1.0), 0.0, 0.02, 0.05), (500, (5.0, 5.0), 0.0, 0.05, 0.08),
+    (80, (2.0, 5.0), 0.04, 0.18, 0.25), (500, (5.0, 5.0), 0.04, 0.16, 0.22)])
+def test_straight_and_wandering_stages_are_forecast_and_the_interval_holds(frames, jitter, wander, median, mean):
+    found = [pair for seed in range(2400, 2425) for pair in asked(seed, frames=frames, jitter=jitter, wander=wander)]
+    errors = np.array([abs((said.frames or math.inf) - left) / left for left, said in found])
+    inside = [(said.frames_low or math.inf) <= left <= (said.frames_high or math.inf) for left, said in found]
+    assert len(found) >= 60
+    assert np.median(errors) <= median
+    assert np.minimum(errors, 1.0).mean() <= mean
+    assert np.mean(inside) >= 0.86
+
+
+def test_whole_frames_are_counted():
+    trend = learnt(np.arange(40)[:, None] * np.array([7.0, 0.0]))
+    said = leaving(trend.state, WHOLE, SHAPE, frames_seen=40)   # half of it is out beyond 327 px
+    assert (said.frames_low, said.frames, said.frames_high) == (8.0, 8.0, 8.0)
 
 
 def test_a_sample_that_rests_does_not_leave():

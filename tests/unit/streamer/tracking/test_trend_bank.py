@@ -31,7 +31,7 @@ def test_the_slope_of_a_straight_way_is_known_to_the_order_of_a_line_through_all
     found = [slopes(straight(frames, seed)) for seed in seeds]
     errors = np.array([mean - (0.2, -0.1) for mean, _ in found]) / line
     assert np.median(np.abs(errors)) < 2.0   # of the line itself: 0.67
-    assert np.median([spread for _, spread in found]) < 6.0 * line
+    assert np.median([spread for _, spread in found]) < 9.0 * line   # 40 for the filter of 1e-6
     assert np.mean(np.abs(errors) * line < 1.65 * np.array([spread for _, spread in found])) >= 0.85
 
 

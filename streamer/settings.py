@@ -177,6 +177,11 @@ class FlowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     smoothing_px: Annotated[
         float, _meta("Gaussian sigma applied to the images before the flow.", unit="px", low=0.0, high=10.0)
     ] = 1.0
+    method: Annotated[
+        Literal["tracked", "single", "dis"],
+        Meta(description="'tracked' averages in time, 'single' takes every frame by itself, 'dis' is OpenCV's dense "
+                         "inverse search, medium, unrefined."),
+    ] = "tracked"
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -152,11 +152,20 @@ def match(reference: Prepared, frame: Prepared, *, drift_px: tuple[float, float]
     Solution or None
         None when less than 32 px of the reference are in view, or it shows nothing.
     """
-    start = _dense_search(reference, frame, drift_px)
+    start = _dense_search(reference, frame, drift_px, _quick())
     if start is None:
         return None
     return flow_refinement.refine(model or reference.model, frame.absorbance, frame.usable, start, drift_px=drift_px,
                                   noise=max(reference.noise, frame.noise))
+
+
+def search(reference: Prepared, frame: Prepared, *, drift_px: tuple[float, float]) -> flow_refinement.Solution | None:
+    """Take what dense inverse search (medium preset) finds as it is, judged like `match`; arguments as there."""
+    start = _dense_search(reference, frame, drift_px, cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM))
+    if start is None:
+        return None
+    return flow_refinement.judge(reference.model, frame.absorbance, frame.usable, start, drift_px=drift_px,
+                                 noise=max(reference.noise, frame.noise))
 
 
 def sample(solution: flow_refinement.Solution, shape: tuple[int, ...], *, step_px: int) -> Field:
@@ -204,7 +213,16 @@ def _noise(plane: FloatArray, smooth: FloatArray) -> float:
     return float(np.median(np.abs(detail) / smooth[:rows:4, :columns:4])) / (2 * 0.6745)
 
 
-def _dense_search(reference: Prepared, frame: Prepared, drift_px: tuple[float, float]) -> FloatArray | None:
+def _quick() -> cv2.DISOpticalFlow:
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    search.setFinestScale(1)
+    search.setPatchStride(4)
+    search.setGradientDescentIterations(8)
+    return search
+
+
+def _dense_search(reference: Prepared, frame: Prepared, drift_px: tuple[float, float],
+                  inverse_search: cv2.DISOpticalFlow) -> FloatArray | None:
     """Find large motion between the integer-shifted overlaps; (h, w, 2) as (x, y) at the refinement's cells."""
     shape = reference.absorbance.shape
     whole = round(drift_px[0]), round(drift_px[1])
@@ -219,12 +237,8 @@ def _dense_search(reference: Prepared, frame: Prepared, drift_px: tuple[float, f
         return None
     offset = float(np.median(second[::4, ::4] - first[::4, ::4]))
     gain = 255.0 / (high - low)
-    # DIS wants bytes, scaled alike in both; cv2 objects are not thread-safe, so every call makes its own
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    search.setFinestScale(1)
-    search.setPatchStride(4)
-    search.setGradientDescentIterations(8)
-    dense = search.calc(_bytes(first, low, gain), _bytes(second, low + offset, gain), None)
+    # DIS wants bytes, scaled alike in both; cv2 objects are not thread-safe, so every call has its own
+    dense = inverse_search.calc(_bytes(first, low, gain), _bytes(second, low + offset, gain), None)
     cell_y, cell_x = cell_centres(shape)
     map_x, map_y = np.meshgrid(cell_x - x0, cell_y - y0)
     start: FloatArray = cv2.remap(dense, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

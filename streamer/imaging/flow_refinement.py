@@ -5,6 +5,7 @@ Vectors and tensors are as in `flow_cells`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import cv2
@@ -99,6 +100,13 @@ def refine(model: Model, frame: FloatArray, usable: BoolArray | None, start: Flo
     return match.judge(step.field, gains, step.move)
 
 
+def judge(model: Model, frame: FloatArray, usable: BoolArray | None, field: FloatArray, *,
+          drift_px: tuple[float, float], noise: float) -> Solution:
+    """Judge a field of other origin; arguments as for `refine`."""
+    everything = dict.fromkeys((*WINDOWS_PX, LAST_WINDOW_PX), np.float32(1))
+    return _Match(model, frame, usable, drift_px=drift_px, noise=noise).judge(field, everything, np.zeros_like(field))
+
+
 class _Match(Reading):
     """One frame against the reference, with the tensors of every window kept."""
 
@@ -143,7 +151,8 @@ class _Match(Reading):
             self._tensors[window_px] = tensor, noise
         return self._tensors[window_px]
 
-    def judge(self, field: FloatArray, gains: dict[float, FloatArray], last_move: FloatArray) -> Solution:
+    def judge(self, field: FloatArray, gains: Mapping[float, FloatArray | np.float32],
+              last_move: FloatArray) -> Solution:
         """Predict the error of a field, and say where it can be trusted."""
         width = self.model.match_window_px
         weight = window(self.share, width) + TINY

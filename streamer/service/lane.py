@@ -12,7 +12,7 @@ from typing import NamedTuple
 from streamer.errors import TxmError
 from streamer.pipeline import Key
 from streamer.records import FlowResult
-from streamer.tracking.deformation import FlowTask, solve
+from streamer.tracking.deformation import FlowTask, Follower
 
 _NICE = 10
 
@@ -27,10 +27,10 @@ class FlowDone(NamedTuple):
     problems: tuple[str, ...]
 
 
-def compute(task: FlowTask) -> FlowDone:
+def compute(task: FlowTask, follower: Follower) -> FlowDone:
     """Compute the field of one frame; never raises."""
     try:
-        result, problems = solve(task)
+        result, problems = follower.solve(task)
     except TxmError as error:
         return FlowDone(task.key, None, (f"flow: {error}",))
     except Exception as error:  # one broken field must not end a beamtime
@@ -52,6 +52,7 @@ class FlowLane:
         self.done = 0
         self.skipped = 0
         self._on_done = on_done
+        self._follower = Follower()
         self._slot: FlowTask | None = None
         self._closed = False
         self._changed = threading.Condition()
@@ -81,6 +82,6 @@ class FlowLane:
                 task, self._slot = self._slot, None
             if task is None:
                 return
-            finished = compute(task)
+            finished = compute(task, self._follower)
             self.done += finished.result is not None
             self._on_done(finished)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from streamer.engine import open_engine, worker_count
@@ -16,7 +16,7 @@ from streamer.service.conveyor import Conveyor
 from streamer.service.lane import FlowDone, compute
 from streamer.service.recorder import Recorder
 from streamer.settings import Settings, to_toml
-from streamer.tracking.deformation import FlowTask
+from streamer.tracking.deformation import FlowTask, Follower
 
 _COMMIT_EVERY_S = 0.25
 
@@ -78,6 +78,8 @@ class _Run:
         self._ahead = worker_count(settings.engine)
         self._recorder = Recorder(journal)
         self._flows: deque[Future[FlowDone]] = deque()
+        self._follower = Follower()
+        self._in_order = ThreadPoolExecutor(1, thread_name_prefix="flow")   # every field builds on those before
         self._conveyor = Conveyor(settings, self._recorder, self._executor, ahead=self._ahead, on_flow=self._flow)
         self._committed = time.monotonic()
 
@@ -100,12 +102,13 @@ class _Run:
         self._conveyor.drain()
         self._collect_flows(0)
         self._conveyor.account()
+        self._in_order.shutdown()
         self._executor.shutdown()
         self._recorder.facts(ended_at=time.time(), timing=self._conveyor.timing.summary())
         self._recorder.close()
 
     def _flow(self, task: FlowTask) -> None:
-        self._flows.append(self._executor.submit(compute, task))
+        self._flows.append(self._in_order.submit(compute, task, self._follower))
 
     def _collect_flows(self, waiting: int) -> None:
         """Record finished fields in order, until no more than `waiting` are under way."""

@@ -16,8 +16,10 @@ from streamer.records import FloatArray
 
 MEMORY = 12
 """Frames that the straight line through the evidence of a cell rests on."""
-LEARNED_AT = (2, 4, 8)
-"""Numbers of frames after which the reference is replaced by the mean of all frames so far, motion compensated."""
+LEARNED_FRAMES = 4
+"""After so many the reference is replaced by the mean of it and them, motion compensated: less noise that stays."""
+LARGEST_LEARNED_PX = 0.5
+"""Errors of the fields that frames are put back with stay in the mean; beyond this motion they outweigh the noise."""
 KEPT = 3
 """Frames that the evidence counts for after that."""
 PACE_WINDOW_PX = 16.0
@@ -71,8 +73,7 @@ def begin(reference: flow.Prepared, frame: flow.Prepared, *, drift_px: tuple[flo
     if solution is None:
         return None
     model = reference.model
-    plain = reference.absorbance - np.float32(0)
-    learned = Learned(plain, np.ones_like(plain), 1)
+    learned = Learned(reference.absorbance, np.ones_like(reference.absorbance), 1)
     evidence = _read(model, 1, frame, solution.displacement_px, np.zeros(2, np.float32), drift_px)
     track = _restarted(model, evidence, solution, place, learned=learned, merged=1)
     return _learn(track, reference, frame, drift_px)
@@ -153,6 +154,8 @@ def _learn(track: Track, reference: flow.Prepared, frame: flow.Prepared, drift_p
     """Add the frame to the mean, and put the mean in the place of the reference when it is time."""
     if track.learned is None:
         return track
+    if np.percentile(np.abs(track.solution.displacement_px[::2, ::2]), 90) > LARGEST_LEARNED_PX:
+        return track._replace(learned=None)
     moved = flow_evidence.compensate(frame.absorbance, track.solution.displacement_px + track.rigid_px,
                                      drift_px=drift_px)
     total, count, frames = track.learned
@@ -161,13 +164,13 @@ def _learn(track: Track, reference: flow.Prepared, frame: flow.Prepared, drift_p
         return track
     moved -= np.float32(np.median((moved - reference.absorbance)[::4, ::4][inside[::4, ::4]]))
     learned = Learned(total + np.where(inside, moved, np.float32(0)), count + inside, frames + 1)
-    if frames not in LEARNED_AT:
+    if frames < LEARNED_FRAMES:
         return track._replace(learned=learned)
     model = make_model(learned.total / learned.weight, reference.usable, smoothing_px=reference.smoothing_px,
                        noise=reference.noise / float(np.sqrt(learned.frames)))
     pace = solve(window(track.model.signal_tensor, PACE_WINDOW_PX), window(track.trend, PACE_WINDOW_PX))
     field = track.solution.displacement_px
     return track._replace(
-        model=model, learned=learned if frames < LEARNED_AT[-1] else None, merged=learned.frames,
+        model=model, learned=None, merged=learned.frames,
         vector=apply(model.signal_tensor, field), trend=apply(model.signal_tensor, pace),
         support=np.minimum(track.support, np.float32(KEPT)))

@@ -75,8 +75,11 @@ def photons(absorbance: Array, dose: float, seed: int) -> NDArray[np.float32]:
 
 def pair(shape: tuple[int, int] = (180, 300), *, seed: int, dose: float = 500.0, amplitude_px: float = 0.0,
          scale_px: float = 30.0, drift_px: tuple[float, float] = (0.0, 0.0), margin_px: int = 32,
-         coverage: float = 0.9) -> Pair:
-    """Make a pair that sees `margin_px` more than its frame, so that material comes in from outside."""
+         coverage: float = 0.9, noise: int = 0) -> Pair:
+    """Make a pair that sees `margin_px` more than its frame, so that material comes in from outside.
+
+    `noise` numbers the exposures of the same scene.
+    """
     large = (shape[0] + 2 * margin_px, shape[1] + 2 * margin_px)
     absorbance = particles(large, seed, coverage=coverage)
     total = np.zeros((2, *large)) + np.reshape(drift_px, (2, 1, 1))
@@ -84,5 +87,5 @@ def pair(shape: tuple[int, int] = (180, 300), *, seed: int, dose: float = 500.0,
         total += smooth_field(large, seed + 1, amplitude_px=amplitude_px, scale_px=scale_px)
     moved = warp(absorbance, total) if total.any() else absorbance
     inner = (slice(margin_px, margin_px + shape[0]), slice(margin_px, margin_px + shape[1]))
-    return Pair(photons(absorbance[inner], dose, seed + 2), photons(moved[inner], dose, seed + 3),
+    return Pair(photons(absorbance[inner], dose, seed + 2), photons(moved[inner], dose, seed + 3 + 1000 * noise),
                 total[:, *inner], absorbance[inner] > 0.1)

@@ -19,6 +19,12 @@ def scene(seed: int = 8101, drift_px: tuple[float, float] = (0.0, 0.0), amplitud
     return flow_scenes.pair(SHAPE, seed=seed, dose=2000.0, amplitude_px=amplitude_px, drift_px=drift_px)
 
 
+@lru_cache(maxsize=16)
+def stage(index: int, *, dose: float = 500.0) -> flow_scenes.Pair:
+    """A scene that deforms steadily, exposed anew for every frame."""
+    return flow_scenes.pair((160, 192), seed=8303, dose=dose, amplitude_px=0.06 * index, noise=index)
+
+
 @pytest.fixture
 def deformation() -> Deformation:
     return Deformation(FlowSettings())
@@ -66,14 +72,38 @@ def test_a_known_displacement_is_reported_with_its_reference(deformation):
     assert result.elapsed_ms > 0
 
 
-def test_skipping_frames_changes_nothing(deformation):
-    pair = scene()
-    other = Deformation(FlowSettings())
-    update(deformation, 0, pair.reference)
-    update(other, 0, pair.reference)
-    for index in range(1, 4):
-        update(deformation, index, np.roll(pair.frame, index, axis=0), drift_px=(index, 0.0))
-    assert same(update(deformation, 4, pair.frame), update(other, 4, pair.frame))
+def path_errors(*, left_out=(), blurred=(), method="tracked") -> list[float]:
+    """Follow the scene that deforms; mean error of the fields of the last three frames."""
+    deformation, found = Deformation(FlowSettings(method=method)), []
+    for index in range(16):
+        if index in left_out:
+            continue
+        pair = stage(index)
+        result = update(deformation, index, pair.frame if index else pair.reference,
+                        verdict="blurred" if index in blurred else "sharp").result
+        if result is not None and index > 12:
+            rows, columns = (np.rint(axis).astype(int) for axis in (result.grid_y_px, result.grid_x_px))
+            truth = pair.truth_px[:, rows[:, None], columns[None]]
+            found.append(float(np.hypot(*(result.displacement_px - truth))[result.valid].mean()))
+    return found
+
+
+def test_a_path_is_better_than_single_fields():
+    assert np.mean(path_errors()) < 0.95 * np.mean(path_errors(method="single"))
+
+
+def test_skipping_frames_costs_accuracy_only():
+    every, some = path_errors(), path_errors(left_out={2, 3, 5, 6, 8, 9, 11, 12, 14})
+    assert len(some) == 2
+    assert max(some) < 1.4 * max(every)
+
+
+def test_the_path_goes_on_behind_blurred_frames():
+    assert max(path_errors(blurred={8, 9, 10, 11})) < 1.25 * max(path_errors())
+
+
+def test_the_same_frames_give_the_same_path():
+    assert path_errors(left_out={4}) == path_errors(left_out={4})
 
 
 def test_views_do_not_mix(deformation):

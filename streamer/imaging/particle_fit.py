@@ -38,6 +38,9 @@ LOOSE = 1e-6
 """Share of the prior that keeps the equations of a particle without texture soluble."""
 NARROW = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 """Shares of the tolerance that the others may keep to, up to all of it."""
+MISFIT = 6.0
+"""A residual beyond the noise (particles that are several, or bend) is alike over many samples, and counts so many
+times more."""
 COMMON = 0.1
 """Share of the tolerance by which all particles together may turn against the field."""
 TURN = np.array([0, 0, 0, 0.5, -0.5, 0])
@@ -76,6 +79,8 @@ class Model:
     """(n, 6, 6) the same of the design smoothed as noise is: it turns white noise into that of the right-hand side."""
     contrast: FloatArray
     """(s,) absorbance, the mean over the particle taken out."""
+    noise_variance: FloatArray
+    """(n,) of white noise in the reference before smoothing: photons, fewer of them where it is darker."""
     image_gain: float
     """Variance that smoothing leaves of white noise."""
 
@@ -229,8 +234,9 @@ class Fit:
 
     def _scale(self, residual: FloatArray) -> Precise:
         """Variance per sample that makes the normal matrix the information that correlated noise leaves, (n,)."""
-        white = self._sum(residual**2) / np.maximum(self.seen - 1, 1) / self._model.image_gain
-        return np.asarray(np.maximum(white * self._correlation, 1e-12))
+        white = np.maximum(self._sum(residual**2) / np.maximum(self.seen - 1, 1) / self._model.image_gain, 1e-12)
+        photons = 2 * self._model.noise_variance.astype(np.float64)   # of both frames
+        return np.asarray(white * (1 + MISFIT * np.maximum(1 - photons / white, 0)) * self._correlation)
 
     @cached_property
     def _correlation(self) -> Precise:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import FrameError
 from streamer.imaging import flow
-from streamer.imaging.particle_fit import PARAMETERS, Estimate, Fit, Model, Precise, centred, products, response
+from streamer.imaging.particle_fit import PARAMETERS, Estimate, Fit, Model, Precise, centred, products, response, sums
 from streamer.imaging.segmentation import Labels
 from streamer.records import BoolArray, FloatArray
 
@@ -86,10 +86,12 @@ def make_model(reference: flow.Prepared, labels: Labels) -> Model:
     sigma = max(reference.smoothing_px, 0.7)   # the derivative filter itself smooths about this much
     design, smooth = (response(image, y, x, place, first, samples)
                       for image in (plane, cv2.GaussianBlur(plane, (0, 0), sigma)))
+    darker = np.exp(sums(template, first) / samples - np.median(plane[::4, ::4]))
     return Model(
         number.astype(np.int32), centre.astype(np.float32), area.astype(np.float32), (plane.shape[0], plane.shape[1]),
         y.astype(np.float32), x.astype(np.float32), first, samples, template, design, products(design, first),
         products(smooth, first) / 2, centred(template, first, samples),
+        (reference.noise**2 * darker).astype(np.float32),
         1 / (4 * math.pi * reference.smoothing_px**2) if reference.smoothing_px > 0.3 else 1.0)
 
 

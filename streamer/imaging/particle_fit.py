@@ -236,7 +236,7 @@ class Fit:
         """Variance per sample that makes the normal matrix the information that correlated noise leaves, (n,)."""
         white = np.maximum(self._sum(residual**2) / np.maximum(self.seen - 1, 1) / self._model.image_gain, 1e-12)
         photons = 2 * self._model.noise_variance.astype(np.float64)   # of both frames
-        return np.asarray(white * (1 + MISFIT * np.maximum(1 - photons / white, 0)) * self._correlation)
+        return np.asarray(white * (1 + MISFIT * np.maximum(1 - photons / white, 0)) * self._correlation + 1e-12)
 
     @cached_property
     def _correlation(self) -> Precise:

@@ -37,6 +37,35 @@ def test_jitter_trend_forecast_and_correction_of_a_view():
     assert motion.stage.y_um == pytest.approx(-199.5 * 0.02, abs=0.04)
 
 
+def test_what_is_not_known_is_not_said():
+    rng, trend, motion = np.random.default_rng(6), Trend(), Motion(load())
+    for _ in range(200):
+        y, x = rng.normal(0, 1, 2)
+        level = trend.update(y, x)
+        if level is not None:
+            motion.update("main", trend, (y - level[0], x - level[1]), shape=SHAPE, pixel_size_nm=None)
+    found, = motion.views()
+    assert found.stage is None
+    assert found.leaving.frames is None
+    assert found.leaving.seconds is None
+    assert found.leaving.visible_share == pytest.approx(1.0, abs=0.01)
+    assert found.speed_y_px == pytest.approx(0.0, abs=0.02)
+
+
+@pytest.mark.parametrize("speed", [(0.5, -0.25), (-0.5, 0.25)])
+def test_the_correction_goes_against_the_drift_on_both_axes(speed):
+    rng, trend, motion = np.random.default_rng(7), Trend(), Motion(load())
+    for index in range(120):
+        y, x = np.array(speed) * index + rng.normal(0, 1, 2)
+        level = trend.update(y, x, at_s=1e9 + 2.0 * index)
+        if level is not None:
+            motion.update("main", trend, (y - level[0], x - level[1]), shape=SHAPE, pixel_size_nm=20.0)
+    found, = motion.views()
+    assert (found.speed_y_px, found.speed_x_px) == pytest.approx(speed, abs=0.05)
+    assert (found.stage.y_um, found.stage.x_um) == pytest.approx(-119 * 0.02 * np.array(speed), abs=0.03)
+    assert found.leaving.seconds == pytest.approx(2.0 * found.leaving.frames)
+
+
 def test_a_histogram_counts_every_frame_once_and_is_centred():
     jitter = np.random.default_rng(5).normal(0, 2.0, 4000)
     jitter[0] = 1e4

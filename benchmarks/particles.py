@@ -1,7 +1,7 @@
 """Measure particles and regions against simulated truth.
 
 Usage: ``.venv/bin/python -P benchmarks/particles.py [--quick] [--seeds 301-304] [--out FILE.json]``. The default seeds
-8107... are held out: tune on 3xx.
+8113... are held out: tune on 3xx.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sharpness import markdown, numbers
 from streamer.imaging import deformation, flow, particles, regions, segmentation
 from streamer.records import FloatArray
 
-SEEDS = (8107, 8108, 8109, 8110, 8111, 8112)
+SEEDS = (8113, 8114, 8115, 8116, 8117, 8118)
 CELL_PX = {"spheres": 24.0, "cathode": 24.0, "anode": 12.0}
 LEAST_AREA_PX2 = {"spheres": 80.0, "cathode": 80.0, "anode": 40.0}
 CASES: tuple[tuple[Specimen, Motion, float], ...] = (

@@ -2,7 +2,8 @@
 
 Neighbouring particles (or points of the dense field) are merged pair by pair, those first whose union is described
 best by a single motion: Ward's method (1963, doi:10.1080/01621459.1963.10500845) on a graph, each region moving by a
-displacement, a rotation and a dilation of its own. Then points change sides along the borders until none gains.
+displacement, a rotation and a dilation of its own. Then points change sides until each belongs to the region whose
+motion it shares more of.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Vectors are complex numbers in here, ``x + i y``: displacement, rotation and dil
 from __future__ import annotations
 
 import heapq
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ CLEAR_JUMP = 4.0
 HEIGHT_FLOOR = 3e-4
 """Cost of a merge, relative to the dearest, below which it is not looked at."""
 SWEEPS = 20
+AROUND = 2
+"""How many neighbours away a region may be for a point to have a part in it."""
 
 
 class _Moments(NamedTuple):
@@ -145,25 +148,53 @@ def models(label: NDArray[np.intp], place: Complex, way: Complex,
 
 
 def exchange(label: NDArray[np.intp], place: Complex, way: Complex, weight: NDArray[np.float64],
-              edges: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Let points change to a neighbour's region that describes them better, until none does."""
-    count = int(label.max()) + 1
+             edges: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Let points change to the region whose motion they share more of, until none does.
+
+    In a seam one motion turns into another, and a point half-way may look like a third region. So each point is held
+    against the mixtures of any two regions around it, and belongs to the larger part of the one that fits best.
+    """
+    count, number = int(label.max()) + 1, len(label)
     if count == 1 or not len(edges):
         return label
-    number = len(label)
     pairs = np.concatenate([edges, edges[:, ::-1]])
     graph = scipy.sparse.csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(number, number))
     for _ in range(SWEEPS):
         shift, slope = models(label, place, way, weight)
-        error = weight[:, None] * np.abs(way[:, None] - shift - slope * place[:, None]) ** 2
-        beside = graph @ np.eye(count)[label]
-        beside[np.arange(number), label] += 1
-        error[beside == 0] = np.inf
-        better = np.argmin(error, axis=1)
+        around = np.eye(count)[label]
+        for _ in range(AROUND):
+            around = ((graph @ around) + around > 0).astype(np.float64)
+        better = _larger_part(way, shift + slope * place[:, None], around > 0)
         if np.array_equal(better, label) or len(np.unique(better)) < count:
             break
         label = better
     return label
+
+
+def _larger_part(way: Complex, motions: Complex, around: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Find the mixture of two motions that comes closest to each point, and its larger part, (n,).
+
+    Parameters
+    ----------
+    way : (n,) complex
+        What the points do.
+    motions : (n, count) complex
+        What every region would do at each of them.
+    around : (n, count) bool
+        Regions to think of.
+    """
+    error = np.where(around, np.abs(way[:, None] - motions) ** 2, np.inf)
+    part = np.argmin(error, axis=1)
+    least = error[np.arange(len(way)), part]
+    for a, b in itertools.combinations(range(motions.shape[1]), 2):
+        here = np.flatnonzero(around[:, a] & around[:, b])
+        from_b, apart = way[here] - motions[here, b], motions[here, a] - motions[here, b]
+        share = np.clip((from_b * apart.conj()).real / np.maximum(np.abs(apart) ** 2, 1e-12), 0, 1)
+        rest = np.abs(from_b - share * apart) ** 2
+        closer = rest < least[here]
+        least[here[closer]] = rest[closer]
+        part[here[closer]] = np.where(share[closer] > 0.5, a, b)
+    return np.asarray(part)
 
 
 def numbered(label: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -1,4 +1,4 @@
-"""What a user would pick instead: dense flow from the libraries at hand, on the same frames, each with its best blur."""
+"""What a user would pick instead: dense flow from the libraries at hand, each after its best blur."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Peer(NamedTuple):
     name: str
     dense: Dense
     blur_px: float
-    """Sigma before the logarithm; the best of 1, 1.5, 2 and 3 on seeds 301 and 302, at 500 and 2000 photons together."""
+    """Sigma before the logarithm; the best of 1, 1.5 and 2 on seeds 301 and 302, at 500 and 2000 photons together."""
     every: int = 1
     """Only every so many frames of a sequence: the slow ones."""
 
@@ -93,7 +93,8 @@ def _openpiv(first: FloatArray, second: FloatArray) -> FloatArray:
         from openpiv import pyprocess  # noqa: PLC0415  (an extra)
 
         u, v, _ratio = pyprocess.extended_search_area_piv(
-            *(_bytes(first, second)), window_size=32, overlap=24, dt=1.0, search_area_size=48, sig2noise_method="peak2peak")
+            *(_bytes(first, second)), window_size=32, overlap=24, dt=1.0, search_area_size=48,
+            sig2noise_method="peak2peak")
         x, y = pyprocess.get_coordinates(first.shape, 48, 24)
     rows, columns = np.indices(first.shape, dtype=np.float32)
     map_y, map_x = (rows - y[0, 0]) / (y[1, 0] - y[0, 0]), (columns - x[0, 0]) / (x[0, 1] - x[0, 0])
@@ -109,13 +110,13 @@ MEDIUM = partial(_dis, preset=cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 def peers() -> Mapping[str, Peer]:
     """Return those that are installed, by name."""
     listed = [
-        Peer(DIS_MEDIUM, MEDIUM, 1.5),
-        Peer("DIS fast", partial(_dis, preset=cv2.DISOPTICAL_FLOW_PRESET_FAST), 1.5),
-        Peer("DIS ultrafast", partial(_dis, preset=cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST), 1.5),
-        Peer("DIS, finest scale 0", partial(_dis, preset=cv2.DISOPTICAL_FLOW_PRESET_MEDIUM, finest=0), 1.5, every=9),
-        Peer("Farneback, window 31", partial(_farneback, window=31), 1.5, every=3),
-        Peer("skimage ILK, radius 12", partial(_ilk, radius=12), 1.5, every=18),
-        Peer("skimage TV-L1", _tvl1, 1.5, every=18),
+        Peer(DIS_MEDIUM, MEDIUM, 1.0),
+        Peer("DIS fast", partial(_dis, preset=cv2.DISOPTICAL_FLOW_PRESET_FAST), 1.0),
+        Peer("DIS ultrafast", partial(_dis, preset=cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST), 1.0),
+        Peer("DIS, finest scale 0", partial(_dis, preset=cv2.DISOPTICAL_FLOW_PRESET_MEDIUM, finest=0), 1.0, every=9),
+        Peer("Farneback, window 31", partial(_farneback, window=31), 1.0, every=3),
+        Peer("skimage ILK, radius 12", partial(_ilk, radius=12), 1.0, every=18),
+        Peer("skimage TV-L1", _tvl1, 1.0, every=18),
     ]
     if importlib.util.find_spec("openpiv"):
         listed.append(Peer("OpenPIV, 32 px", _openpiv, 1.0, every=9))

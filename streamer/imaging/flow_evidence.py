@@ -34,6 +34,8 @@ NOISE_WINDOW_PX = 8.0
 RELIABLE_WINDOW_PX = 5.0
 LARGEST_ENERGY = 20.0
 """Residual, in units of what photon noise leaves, at which a cell counts half: overlaps, rims, new material."""
+FREE_WINDOW_PX = 12.0
+LONGEST_PX = 1.5
 FAR_PX = 0.4
 """A rigid shift longer than this is looked for again from where it led."""
 
@@ -52,6 +54,8 @@ class Evidence(NamedTuple):
     """(2,) (x, y): motion of everything, beyond the drift."""
     noise: FloatArray
     """(k, l) variance of white noise, before smoothing, that explains the residual."""
+    energy: FloatArray
+    """(k, l) squared residual that no motion of a window explains."""
     residual: Residual
     at: FloatArray
     """(k, l, 2) where the frame was read, the rigid part included."""
@@ -87,7 +91,7 @@ def observe(model: Model, frame: FloatArray, usable: BoolArray | None, predicted
         Standard deviation of white noise in the logarithm of the unsmoothed frame, at least.
     """
     thin = model.thin or model
-    for _ in range(2):
+    for _ in range(3):
         coarse = Reading(thin, frame, usable, drift_px=drift_px, noise=noise, about=(at := predicted + rigid_px))
         step = _rigid(coarse, coarse.residual(at))
         rigid_px = rigid_px + step
@@ -99,7 +103,9 @@ def observe(model: Model, frame: FloatArray, usable: BoolArray | None, predicted
     step = _rigid(reading, residual)
     signal = model.signal_tensor * reading.share[..., None]
     vector = apply(signal, predicted - step) - residual.slope
-    return Evidence(vector, rigid_px + step, reading.raw_noise(residual.energy, NOISE_WINDOW_PX), residual, at, reading)
+    free = solve(window(reading.tensor, FREE_WINDOW_PX), -window(residual.slope, FREE_WINDOW_PX))
+    energy = _energy_after(reading, residual, free)
+    return Evidence(vector, rigid_px + step, reading.raw_noise(energy, NOISE_WINDOW_PX), energy, residual, at, reading)
 
 
 def estimate(reading: Reading, vector: FloatArray, *, noise: FloatArray, energy: FloatArray,
@@ -142,10 +148,7 @@ def estimate(reading: Reading, vector: FloatArray, *, noise: FloatArray, energy:
 
 def expected_energy(evidence: Evidence, field: FloatArray) -> FloatArray:
     """Residual energy (k, l) that a field (k, l, 2) near the place of reading would leave, to second order."""
-    move = field - evidence.at
-    energy = evidence.residual.energy + 2 * dot(move, evidence.residual.slope) + dot(
-        move, apply(evidence.reading.tensor, move))
-    return np.asarray(np.maximum(energy, np.float32(0.2) * evidence.residual.energy))
+    return _energy_after(evidence.reading, evidence.residual, field - evidence.at)
 
 
 def surprise(evidence: Evidence, innovation: FloatArray, window_px: float) -> FloatArray:
@@ -169,6 +172,11 @@ def compensate(frame: FloatArray, field: FloatArray, *, drift_px: tuple[float, f
     return result
 
 
+def _energy_after(reading: Reading, residual: Residual, move: FloatArray) -> FloatArray:
+    energy = residual.energy + 2 * dot(move, residual.slope) + dot(move, apply(reading.tensor, move))
+    return np.asarray(np.maximum(energy, np.float32(0.2) * residual.energy))
+
+
 def _rigid(reading: Reading, residual: Residual) -> FloatArray:
     """Gauss-Newton step (x, y) of the whole frame; cells that do not match count little."""
     typical = float(np.median(residual.energy)) + float(TINY)
@@ -179,7 +187,7 @@ def _rigid(reading: Reading, residual: Residual) -> FloatArray:
     if not scale > 0:
         return np.zeros(2, np.float32)
     step = np.array([xy * y - yy * x, xy * x - xx * y]) / scale
-    return np.asarray(step / max(1.0, float(np.hypot(*step))), np.float32)
+    return np.asarray(step / max(1.0, float(np.hypot(*step)) / LONGEST_PX), np.float32)
 
 
 def _reliability(reading: Reading, energy: FloatArray) -> FloatArray:

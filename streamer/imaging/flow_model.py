@@ -12,6 +12,7 @@ from streamer.records import BoolArray, FloatArray
 
 MATCH_WINDOW_PX = 10.0
 """Window in which two candidate fields, and the quality of the match, are compared, at a smoothing of 1 px or less."""
+LARGEST_FINENESS = np.float32(1.0)
 NOISE_WINDOW_PX, LARGEST_NOISE = 8.0, 0.95
 """At most this share of the weakest gradient energy in such a window is put down to noise."""
 
@@ -24,6 +25,8 @@ class NoiseGains(NamedTuple):
     """Per component of the gradient."""
     smooth_gradient: float
     """Per component, when smoothed once more."""
+    curvature: float
+    """Of the second derivative, per component."""
 
 
 class Model(NamedTuple):
@@ -44,6 +47,8 @@ class Model(NamedTuple):
     """The tensor less what the noise of the reference adds to it."""
     darkness: FloatArray
     """(m/2, n/2) variance of the photon noise in the absorbance, relative to that of a typical cell."""
+    fineness: FloatArray
+    """(2,) (x, y): mean squared second over mean squared first derivative, without noise, per px^2."""
     sample_x: FloatArray
     sample_y: FloatArray
     gains: NoiseGains
@@ -68,7 +73,8 @@ def make_model(absorbance: FloatArray, usable: BoolArray | None, *, smoothing_px
     """
     shape = absorbance.shape
     sigma = max(smoothing_px, 0.7)   # the derivative filter itself smooths about this much
-    fine = [samples(plane, shape) for plane in gradient(absorbance)]
+    slopes = gradient(absorbance)
+    fine = [samples(plane, shape) for plane in slopes]
     smooth = [samples(plane, shape) for plane in gradient(cv2.GaussianBlur(absorbance, (0, 0), sigma))]
     mask = None if usable is None else samples(usable.astype(np.float32), shape)
     if mask is not None:
@@ -84,8 +90,17 @@ def make_model(absorbance: FloatArray, usable: BoolArray | None, *, smoothing_px
     tensor, smooth_tensor = products(*fine), products(*smooth)
     model = Model(samples(absorbance, shape), fine[0], fine[1], mask, tensor, smooth_tensor, np.maximum(variance, 0),
                   _signal(tensor, cells(share), np.float32(gains.gradient * noise**2)),
-                  cells(np.exp(np.clip(plain, -3, 3))), x, y, gains, width, None)
+                  cells(np.exp(np.clip(plain, -3, 3))), _fineness(slopes, gains, noise), x, y, gains, width, None)
     return model._replace(thin=_thinned(model))
+
+
+def _fineness(slopes: tuple[FloatArray, FloatArray], gains: NoiseGains, noise: float) -> FloatArray:
+    fineness = []
+    for slope, bend in zip(slopes, (np.diff(slopes[0], axis=1), np.diff(slopes[1], axis=0)), strict=True):
+        first, second = (float(np.mean(np.square(plane[::2, ::2]))) for plane in (slope, bend))
+        above = second - gains.curvature * noise**2, first - gains.gradient * noise**2
+        fineness.append(above[0] / above[1] if min(above) > 0 else 0.0)
+    return np.minimum(np.array(fineness, np.float32), LARGEST_FINENESS)
 
 
 def _signal(tensor: FloatArray, share: FloatArray, excess: np.float32) -> FloatArray:
@@ -104,7 +119,7 @@ def _thinned(model: Model) -> Model:
     usable = None if model.usable is None else np.ascontiguousarray(model.usable[::2, ::2])
     tensor = products(slope_x, slope_y)
     return model._replace(absorbance=absorbance, gradient_x=slope_x, gradient_y=slope_y, usable=usable, tensor=tensor,
-                          noise_tensor=tensor, sample_x=x, sample_y=y)
+                          noise_tensor=tensor, fineness=np.zeros(2, np.float32), sample_x=x, sample_y=y)
 
 
 def gradient(plane: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -127,4 +142,6 @@ def noise_gains(smoothing_px: float, second_px: float) -> NoiseGains:
     if smoothing_px > 0:
         point = cv2.GaussianBlur(point, (0, 0), smoothing_px)
     smooth = cv2.GaussianBlur(point, (0, 0), second_px)
-    return NoiseGains(*(float(np.sum(plane**2)) for plane in (point, gradient(point)[0], gradient(smooth)[0])))
+    slope = gradient(point)[0]
+    planes = point, slope, gradient(smooth)[0], np.diff(slope, axis=1)
+    return NoiseGains(*(float(np.sum(plane**2)) for plane in planes))

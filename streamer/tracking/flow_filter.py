@@ -27,6 +27,8 @@ SURPRISE_WINDOW_PX, LARGEST_SURPRISE = 12.0, 8.0
 """Power of an innovation, in units of noise, beyond which a cell forgets what was before."""
 LOST_SHARE = 0.1
 """Of the cells that matched before; when so many no longer do, the whole field is searched for anew."""
+LEAST_TRUST = 0.5
+"""A frame that counts for less than this is searched without the path, in case it is the path that is wrong."""
 FORGET = np.float32(0.2)
 LARGEST_SIGMA_PX = 1.0
 """Motion against each other within a window is in this sigma, which is still worth having."""
@@ -87,15 +89,32 @@ def advance(track: Track, reference: flow.Prepared, frame: flow.Prepared, *, dri
     predicted = track.solution.displacement_px + pace * elapsed
     evidence = _read(track.model, track.merged, frame, predicted, track.rigid_px, drift_px)
     following = _filtered(track, evidence, predicted, elapsed, place)
-    expected = track.solution.valid & (evidence.reading.share > 0.5)
-    lost = np.count_nonzero(expected & ~following.solution.valid)
-    if lost > LOST_SHARE * np.count_nonzero(expected):
-        anew = flow.match(reference, frame, drift_px=drift_px, model=track.model)
-        if anew is not None and anew.valid.sum() > 1.05 * following.solution.valid.sum():
-            evidence = _read(track.model, track.merged, frame, anew.displacement_px, np.zeros(2, np.float32), drift_px)
-            return _restarted(track.model, evidence, anew, place, learned=track.learned,
-                              merged=track.merged), True
+    if _lost(track, following, evidence):
+        found = _searched(track, following, evidence, reference, frame, drift_px=drift_px, place=place)
+        if found is not None:
+            return found, True
     return _learn(following, reference, frame, drift_px), False
+
+
+def _lost(track: Track, following: Track, evidence: Evidence) -> bool:
+    """Suspect that the field slipped: much that matched no longer does, or the residual has grown."""
+    expected = track.solution.valid & (evidence.reading.share > 0.5)
+    gone = np.count_nonzero(expected & ~following.solution.valid)
+    return bool(gone > LOST_SHARE * np.count_nonzero(expected)) or _trust(track, evidence) < LEAST_TRUST
+
+
+def _searched(track: Track, following: Track, evidence: Evidence, reference: flow.Prepared, frame: flow.Prepared, *,
+              drift_px: tuple[float, float], place: int) -> Track | None:
+    """Search without the path so far; None when that is no better, as for a frame that is blurred."""
+    anew = flow.match(reference, frame, drift_px=drift_px, model=track.model)
+    if anew is None:
+        return None
+    again = _read(track.model, track.merged, frame, anew.displacement_px, np.zeros(2, np.float32), drift_px)
+    left, before = (float(np.median(one.energy)) for one in (again, evidence))
+    more = np.count_nonzero(anew.valid) > 1.05 * np.count_nonzero(following.solution.valid)
+    if not more and left > 0.8 * before:
+        return None
+    return _restarted(track.model, again, anew, place, learned=track.learned, merged=track.merged)
 
 
 def whole(track: Track) -> Solution:
@@ -115,7 +134,7 @@ def _restarted(model: Model, evidence: Evidence, solution: Solution, place: int,
     share, zero = evidence.reading.share, np.zeros_like(evidence.vector)
     return Track(
         place, model, learned, merged, evidence.vector, zero, (share > 0.5).astype(np.float32), evidence.noise,
-        evidence.residual.energy, solution._replace(displacement_px=solution.displacement_px - evidence.rigid_px),
+        evidence.energy, solution._replace(displacement_px=solution.displacement_px - evidence.rigid_px),
         evidence.rigid_px)
 
 
@@ -134,7 +153,7 @@ def _filtered(track: Track, evidence: Evidence, predicted: FloatArray, elapsed: 
     vector = track.vector + track.trend * elapsed + alpha[..., None] * innovation
     trend = track.trend + beta[..., None] / elapsed * innovation
     noise = track.noise + np.maximum(alpha, FORGET) * trust * (evidence.noise - track.noise)
-    energy = track.energy + np.maximum(alpha, FORGET) * trust * (evidence.residual.energy - track.energy)
+    energy = track.energy + np.maximum(alpha, FORGET) * trust * (evidence.energy - track.energy)
     left = (alpha * track.merged + 1) / (track.merged + 1)   # the noise of the reference does not average out
     found = flow_evidence.estimate(reading, vector, noise=noise * left, energy=energy, around=predicted)
     at = found.field + evidence.rigid_px
@@ -146,7 +165,7 @@ def _filtered(track: Track, evidence: Evidence, predicted: FloatArray, elapsed: 
 
 def _trust(track: Track, evidence: Evidence) -> float:
     """How much less than usual a frame says: one that is blurred leaves a larger residual."""
-    usual, now = (float(np.median(energy)) for energy in (track.energy, evidence.residual.energy))
+    usual, now = (float(np.median(energy)) for energy in (track.energy, evidence.energy))
     return min(1.0, (1.2 * usual / now) ** 2) if now > 0 else 1.0
 
 

@@ -10,8 +10,10 @@ from scipy import ndimage
 from support import flow_scenes
 
 from streamer.errors import FrameError
-from streamer.imaging import comparison, deformation, flow
+from streamer.imaging import comparison, deformation, flow, regions
 from streamer.imaging.representative_volume import representative_volume
+from streamer.imaging.strain import strain
+from streamer.records import FlowResult
 
 DOWN_RIGHT = {"+x": ((0, 1), 0.0), "up": ((-1, 0), 90.0), "-x": ((0, -1), 180.0), "down": ((1, 0), 270.0),
               "up right": ((-1, 1), 45.0)}
@@ -230,6 +232,15 @@ def test_boxes_mostly_outside_the_mask_do_not_count():
     assert np.isfinite(study.amplitude_deviation_px[0])
     assert np.isnan(study.amplitude_deviation_px[-1])
     assert np.isnan(study.amplitude_settled_px)
+
+
+def test_a_result_may_take_the_place_of_a_field():
+    field = random_field(8)
+    result = FlowResult(index=1, acquisition="a", view="main", reference_index=0, drift_y_px=0.0, drift_x_px=0.0,
+                        **field._asdict())
+    for function in (deformation.summary, deformation.compass, representative_volume, strain):
+        assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(function(field), function(result), strict=True))
+    assert np.array_equal(regions.from_field(field).label, regions.from_field(result).label)
 
 
 FIELD = random_field(9)

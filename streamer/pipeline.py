@@ -43,6 +43,7 @@ from streamer.tracking.drift_track import Spare
 from streamer.tracking.exposure import Exposure
 from streamer.tracking.motion import Motion
 from streamer.tracking.pattern import PatternEstimate
+from streamer.tracking.places import Place, Places
 from streamer.tracking.recognition import Recognition
 from streamer.tracking.sharpness import Sharpness
 from streamer.tracking.spectra import Spectra
@@ -100,6 +101,7 @@ class Pipeline:
         self._sharpness = Sharpness(settings.blur)
         self._spectra = Spectra()
         self._drift = Drift(settings.drift)
+        self._places = Places(self._drift)
         self._motion = Motion(settings)
         self._deformation = Deformation(settings.flow)
         self._formats: dict[str, tuple[tuple[int, ...], np.dtype[Any], str]] = {}
@@ -128,7 +130,7 @@ class Pipeline:
         frame = msgspec.structs.replace(frame, view=self._assign(frame))
         named = self._calibration.correction(frame.pixels.shape)
         correction = self._best_correction(frame, named)
-        return Job(frame, Context(correction, self._drift.target(frame.view), self._settings, named))
+        return Job(frame, Context(correction, self._places.target(frame.view), self._settings, named))
 
     def finish(self, job: Job, measurement: Measurement | FrameError | None) -> Outcome:
         """Bring a measured frame together with what came before it; in order of arrival."""
@@ -167,22 +169,28 @@ class Pipeline:
     def _track(self, frame: Frame, measurement: Measurement, context: Context) -> Outcome:
         elapsed = dict(measurement.elapsed_ms)
         clock = Clock(elapsed)
-        view, key = frame.view, (frame.acquisition, frame.index)
+        stream, key = frame.view, (frame.acquisition, frame.index)
         registration = measurement.registration
-        changed_how = self._recorrect(view, context.correction)
-        target = self._drift.target(view)
+        changed_how = self._recorrect(stream, context.correction)
+        target = self._places.target(stream)
         if target.version != measurement.target_version:   # the reference changed while this frame was measured
             registration = register(measurement.image, context.correction, target, self._settings)
         clock.lap("register_again")
-        problem = self._exposure.judge(view, measurement.level, measurement.spectrum.power)
+        problem = self._exposure.judge(stream, measurement.level, measurement.spectrum.power)
         finding = self._recognition.look(frame, measurement.level, context.named, usable=not problem)
         problem = finding.problem or problem
+        held = Spare(key, measurement.image, context.correction.weight, (0.0, 0.0), None,
+                     context.correction.noisy_flats)
+        place = Place(stream, registration) if problem else self._places.assign(stream, held, registration)
+        view, registration = place.view, place.registration
+        frame = msgspec.structs.replace(frame, view=view)
         spectra = self._spectra.update(
             view, key, measurement.spectrum, baseline=self._sharpness.baseline_keys(view), noise=measurement.noise,
             resolution=measurement.resolution, usable=not problem)
         sharp = self._sharpness.update(view, key, measurement.spectrum.power, modes=measurement.spectrum.modes,
                                        usable=not problem, drift_px=self._drift.position(view, registration))
         verdict = "bad" if problem else sharp.verdict
+        self._places.judged(stream, key, blurred=verdict == "blurred")
         moved = self._drift.update(view, key, measurement.image, registration, verdict=verdict,
                                    weight=context.correction.weight, flats=context.correction.noisy_flats,
                                    at_s=frame.exposed_at)
@@ -198,14 +206,15 @@ class Pipeline:
             self._deformation.forget(view)   # what looked sharp at first was not; this frame or the next takes over
         revisions = [(changed, blur_columns(result)) for changed, result in sharp.revisions]
         revisions += [(changed, drift_columns(result)) for changed, result in moved.revisions]
+        if place.founder is not None:
+            changed, origin = place.founder
+            revisions.append((changed, drift_columns(origin) | {"view": view, "problems": "; ".join(origin.problems)}))
         revisions += [(other, {"verdict": "bad", "problems": finding.problem_of_earlier}) for other in finding.earlier]
         task = self._flow_task(row, measurement.image, context)
         if verdict in {"sharp", "undecided"} and row.drift_y_px is not None:
             drift_px = row.drift_y_px, row.drift_x_px or 0.0
-            place = Spare(key, measurement.image, context.correction.weight, drift_px, None,
-                          context.correction.noisy_flats)
-            self._newest[view] = _Newest(place, row.drift_sigma_px or 0.0, frame.pixels)
-            if verdict == "sharp" and not row.provisional and (
+            self._newest[view] = _Newest(held._replace(drift=drift_px), row.drift_sigma_px or 0.0, frame.pixels)
+            if view == stream and verdict == "sharp" and not row.provisional and (
                     context.correction.gain is None or context.correction.estimated_from):
                 self._pattern.learn(view, measurement.image, context.correction, drift_px=drift_px,
                                     sigma_px=row.drift_sigma_px or 0.0)
@@ -245,12 +254,14 @@ class Pipeline:
         self._corrected[view] = now
         self._exposure.recalibrated(view)
         self._sharpness.recalibrated(view)
-        newest = self._newest.get(view)
-        if newest is not None and {now, before} != {"nothing", "darks"}:   # which change the contrast alone
+        for one in self._places.views(view) if {now, before} != {"nothing", "darks"} else ():   # contrast alone changes
+            newest = self._newest.get(one)
+            if newest is None:
+                continue
             image = correcting.correct(newest.pixels, correction, zinger_sigma=self._settings.calibration.zinger_sigma)
             place = newest.place._replace(image=image, weight=correction.weight, flats=correction.noisy_flats)
-            self._newest[view] = newest._replace(place=place)
-            self._drift.recalibrated(view, place, sigma_px=newest.sigma_px)
+            self._newest[one] = newest._replace(place=place)
+            self._drift.recalibrated(one, place, sigma_px=newest.sigma_px)
         return f"corrected by {now} from here on, before by {before}: new blur baseline"
 
     def _pixel_size_nm(self, frame: Frame) -> float | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -69,6 +69,15 @@ class Drift:
         """Return frame index and reference id of the origin of `view`; None before the first usable frame."""
         track = self._tracks.get(view)
         return None if track is None else (track.origin_frame[1], track.graph.origin)
+
+    def holder(self, views: Sequence[str], reference_id: int | None) -> str | None:
+        """Return which of the views has a key of this id; None when none has."""
+        return next((view for view in views
+                     if view in self._tracks and reference_id in self._tracks[view].graph.keys), None)
+
+    def begin(self, view: str, first: Spare, *, sharp: bool) -> DriftResult:
+        """Begin a view; an origin that is not sharp is relieved by the next frame that is."""
+        return self._begin(view, first, sharp=sharp)
 
     def trend(self, view: str) -> Trend | None:
         """Return the trend of `view`; None before the first usable frame."""

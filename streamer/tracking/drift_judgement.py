@@ -48,7 +48,7 @@ def measure(image: NDArray[Any], target: Target, *, settings: DriftSettings,
     if target.active is None:
         return Registration(math.nan, math.nan, None, 0.0, 0.0, problem="the view has no reference yet")
     frame = prepare_frame(image, weight=weight, flats=flats)
-    found = register_prepared((target.active,), frame, min_overlap=settings.overlap)
+    found = register_prepared((target.active, *target.beside), frame, min_overlap=settings.overlap)
     if trusted(found, settings) or not target.others:
         return found
     other = register_prepared(target.others, frame, min_overlap=settings.overlap)

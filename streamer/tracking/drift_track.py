@@ -27,6 +27,8 @@ class Target:
     active: Reference | None = None
     others: tuple[Reference, ...] = ()
     """Nearest first."""
+    beside: tuple[Reference, ...] = ()
+    """Active keys of other places that the frame may show as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,8 @@ class Track:
                 "since_key": self.since_key, "waiting": list(self.waiting),
                 "best": [self.best_quality, self.best_inliers],
                 "rows": [[list(row.frame), row.key, list(row.pose), _result_state(row.result)] for row in self.rows],
-                "spare": _spare_state(self.spare), "newest": _spare_state(self.newest)}
+                "spare": None if self.spare is None else spare_state(self.spare),
+                "newest": None if self.newest is None else spare_state(self.newest)}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Track:
@@ -118,7 +121,8 @@ class Track:
         track.waiting = [int(id_) for id_ in state["waiting"]]
         for frame, key, pose, result in state["rows"]:
             track.rows.append(Row(_key_of(frame), int(key), (float(pose[0]), float(pose[1])), _result_from(result)))
-        track.spare, track.newest = _spare_from(state["spare"]), _spare_from(state["newest"])
+        track.spare, track.newest = (None if state[name] is None else spare_from(state[name])
+                                     for name in ("spare", "newest"))
         return track
 
 
@@ -126,16 +130,14 @@ def _key_of(state: Sequence[Any]) -> FrameKey:
     return str(state[0]), int(state[1])
 
 
-def _spare_state(spare: Spare | None) -> dict[str, Any] | None:
-    if spare is None:
-        return None
+def spare_state(spare: Spare) -> dict[str, Any]:
+    """Return a frame as builtins and arrays."""
     return {"frame": list(spare.frame), "image": spare.image, "weight": spare.weight, "drift": list(spare.drift),
             "registration": None if spare.registration is None else asdict(spare.registration), "flats": spare.flats}
 
 
-def _spare_from(state: Mapping[str, Any] | None) -> Spare | None:
-    if state is None:
-        return None
+def spare_from(state: Mapping[str, Any]) -> Spare:
+    """Return the frame that `spare_state` described."""
     found = None if state["registration"] is None else Registration(**state["registration"])
     drift = float(state["drift"][0]), float(state["drift"][1])
     return Spare(_key_of(state["frame"]), state["image"], state["weight"], drift, found, int(state["flats"]))

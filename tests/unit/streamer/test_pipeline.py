@@ -94,3 +94,19 @@ def test_the_reference_of_an_unknown_view_is_refused(frames: list[Frame]) -> Non
     run(pipeline, frames[2])
     with pytest.raises(CommandError, match=r"'left'.*'main'"):
         pipeline.set_reference("left")
+
+
+def test_two_fields_of_view_that_nobody_names_end_in_rows_of_two_views() -> None:
+    one, other = acquisition(5, seed=32), acquisition(5, seed=33)
+    flats, frames = one[:2], [frame for pair in zip(one[2:], other[2:], strict=True) for frame in pair]
+    pipeline, rows = Pipeline(load()), {}
+    for flat in flats:
+        run(pipeline, flat)
+    for number, frame in enumerate(frames):
+        outcome = run(pipeline, msgspec.structs.replace(frame, index=number, view=""))
+        rows[number] = outcome.row
+        for (_, index), columns in outcome.revisions:
+            rows[index] = msgspec.structs.replace(rows[index], **columns)
+    assert [row.view for row in rows.values()] == ["main", "main 2"] * (len(frames) // 2)
+    assert all(row.drift_y_px is not None for row in rows.values())
+    assert (rows[1].drift_y_px, rows[1].reference_index) == (0.0, 1)

@@ -23,8 +23,10 @@ LARGEST_LEARNED_PX = 0.5
 KEPT = 3
 """Frames that the evidence counts for after that."""
 PACE_WINDOW_PX = 16.0
-SURPRISE_WINDOW_PX, LARGEST_SURPRISE = 12.0, 8.0
+SURPRISE_WINDOW_PX, LARGEST_SURPRISE = 24.0, 8.0
 """Power of an innovation, in units of noise, beyond which a cell forgets what was before."""
+USUAL_SURPRISE = 1.0
+"""Where it is more than this in half of the frame, the sample does not move in straight lines: a shorter memory."""
 LOST_SHARE = 0.1
 """Of the cells that matched before; when so many no longer do, the whole field is searched for anew."""
 LEAST_TRUST = 0.5
@@ -143,9 +145,11 @@ def _filtered(track: Track, evidence: Evidence, predicted: FloatArray, elapsed: 
     reading = evidence.reading
     innovation = evidence.vector - track.vector - track.trend * elapsed
     seen = reading.share > 0.5
-    count = np.minimum(track.support + 1, np.float32(MEMORY))
-    surprised = flow_evidence.surprise(evidence, innovation, SURPRISE_WINDOW_PX) > LARGEST_SURPRISE
-    count = np.where(seen, np.where(surprised, np.minimum(count, 2), count), np.float32(0)).astype(np.float32)
+    surprise = flow_evidence.surprise(evidence, innovation, SURPRISE_WINDOW_PX)
+    usual = float(np.median(surprise[::2, ::2]))
+    memory = MEMORY * min(1.0, (USUAL_SURPRISE / usual) ** 1.5) if usual > 0 else MEMORY
+    count = np.minimum(track.support + 1, np.where(surprise > LARGEST_SURPRISE, 2, max(2.0, memory)))
+    count = np.where(seen, count, 0).astype(np.float32)
     solid = np.maximum(count, np.float32(1))
     trust = np.float32(_trust(track, evidence)) * seen
     alpha = trust * np.minimum(2 * (2 * solid - 1) / (solid * (solid + 1)), 1)

@@ -9,16 +9,17 @@ Matthews, doi:10.1023/B:VISI.0000011205.11775.fd; a Wiener filter for every wind
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from streamer.imaging.flow_cells import (
+    LEAST_DETERMINANT,
     TINY,
     apply,
     cell_of,
-    determinant,
     dot,
     solve,
     trace_of_ratio,
@@ -29,7 +30,7 @@ from streamer.imaging.flow_reading import Reading, Residual
 from streamer.records import BoolArray, FloatArray
 
 ROUGH_WINDOW_PX = 24.0
-WINDOWS_PX = (24.0, 12.0, 12.0, 6.0)
+WINDOWS_PX = (24.0, 12.0, 6.0)
 NOISE_WINDOW_PX = 8.0
 RELIABLE_WINDOW_PX = 5.0
 LARGEST_ENERGY = 20.0
@@ -130,20 +131,35 @@ def estimate(reading: Reading, vector: FloatArray, *, noise: FloatArray, energy:
     noise_tensor = reading.noise_tensor * np.square(reliable)[..., None]
     rough = window(tensor, ROUGH_WINDOW_PX)
     field = solve(rough, window(apply(tensor, around), ROUGH_WINDOW_PX))
-    variance = ROUGH_NOISE * _noise_variance(rough, _noise_of(noise_tensor, ROUGH_WINDOW_PX))
-    windows = {width: (window(tensor, width), _noise_of(noise_tensor, width)) for width in set(WINDOWS_PX)}
+    variance = ROUGH_NOISE * _noise_variance(cv2.split(rough), cv2.split(_noise_of(noise_tensor, ROUGH_WINDOW_PX)))
     for width in WINDOWS_PX:
-        windowed, noise_windowed = windows[width]
+        windowed = rough if width == ROUGH_WINDOW_PX else window(tensor, width)
         right = window((vector - apply(signal, field)) * reliable[..., None], width)
-        power = window(dot(solve(windowed, right), right), 2 * width)
-        expected = window(noise * trace_of_ratio(noise_windowed, windowed), 2 * width)
-        # a prior as wide as what stands above the noise; a Wiener gain that sees the aperture of every window
-        texture = (windowed[..., 0] + windowed[..., 2]) / 2
-        prior = expected * texture / np.maximum(power - expected, TINY)
-        move = solve(_stiffened(windowed, prior), right)
+        move, let_in = _wiener(windowed, right, _noise_of(noise_tensor, width), noise, width)
         field = field + move
-        variance += STEP_NOISE * texture / (texture + prior) * _noise_variance(windowed, noise_windowed)
+        variance += STEP_NOISE * let_in
     return Estimate(field, variance * noise + MISMATCH * _mismatch(reading, energy))
+
+
+def _wiener(tensor: FloatArray, right: FloatArray, noise_tensor: FloatArray, noise: FloatArray, window_px: float
+            ) -> tuple[FloatArray, FloatArray]:
+    """Solve for a move as far as it stands above the noise; also give the variance it lets in per unit of noise.
+
+    The prior is as wide as what stands above the noise nearby: a Wiener gain that sees the aperture of every window.
+    """
+    planes, noise_planes = cv2.split(tensor), cv2.split(noise_tensor)
+    xx, xy, yy = planes
+    x, y = cv2.split(right)
+    noise_xx, noise_xy, noise_yy = noise_planes
+    scale = 1 / (xx * yy - xy * xy + LEAST_DETERMINANT)
+    power = window((yy * x * x - 2 * xy * x * y + xx * y * y) * scale, 2 * window_px)
+    expected = window(noise * (yy * noise_xx - 2 * xy * noise_xy + xx * noise_yy) * scale, 2 * window_px)
+    texture = (xx + yy) / 2
+    prior = expected * texture / np.maximum(power - expected, TINY)
+    stiff_x, stiff_y = xx + prior, yy + prior
+    scale = 1 / (stiff_x * stiff_y - xy * xy + LEAST_DETERMINANT)
+    move: FloatArray = cv2.merge([(stiff_y * x - xy * y) * scale, (stiff_x * y - xy * x) * scale])
+    return move, texture / (texture + prior) * _noise_variance(planes, noise_planes)
 
 
 def expected_energy(evidence: Evidence, field: FloatArray) -> FloatArray:
@@ -179,7 +195,7 @@ def _energy_after(reading: Reading, residual: Residual, move: FloatArray) -> Flo
 
 def _rigid(reading: Reading, residual: Residual) -> FloatArray:
     """Gauss-Newton step (x, y) of the whole frame; cells that do not match count little."""
-    typical = float(np.median(residual.energy)) + float(TINY)
+    typical = float(np.median(residual.energy[::2, ::2])) + float(TINY)
     weight = reading.share / (1 + residual.energy / np.float32(4 * typical))
     xx, xy, yy = cv2.sumElems(reading.tensor * weight[..., None])[:3]
     x, y = cv2.sumElems(residual.slope * weight[..., None])[:2]
@@ -215,16 +231,11 @@ def _noise_of(noise_tensor: FloatArray, window_px: float) -> FloatArray:
     return noise
 
 
-def _stiffened(tensor: FloatArray, by: FloatArray) -> FloatArray:
-    xx, xy, yy = cv2.split(tensor)
-    stiff: FloatArray = cv2.merge([xx + by, xy, yy + by])
-    return stiff
-
-
-def _noise_variance(tensor: FloatArray, noise: FloatArray) -> FloatArray:
-    """Mean variance per component of a solution, for white noise of unit variance."""
-    xx, xy, yy = cv2.split(tensor)
-    noise_xx, noise_xy, noise_yy = cv2.split(noise)
-    trace: FloatArray = (noise_xx * (yy * yy + xy * xy) - 2 * noise_xy * xy * (xx + yy)
-                         + noise_yy * (xx * xx + xy * xy)) / (2 * determinant(tensor) ** 2)
+def _noise_variance(tensor: Sequence[FloatArray], noise: Sequence[FloatArray]) -> FloatArray:
+    """Mean variance per component of a solution, for white noise of unit variance; tensors as planes."""
+    xx, xy, yy = tensor
+    noise_xx, noise_xy, noise_yy = noise
+    squared = xy * xy
+    trace: FloatArray = (noise_xx * (yy * yy + squared) - 2 * noise_xy * xy * (xx + yy)
+                         + noise_yy * (xx * xx + squared)) / (2 * np.square(xx * yy - squared + LEAST_DETERMINANT))
     return trace

@@ -86,7 +86,8 @@ class Reading:
 
     def _ahead(self, field: FloatArray) -> FloatArray:
         """How far, in px, a picture that is interpolated linearly seems displaced too much, to third order."""
-        part = (field + self._drift) % 1
+        place = field + self._drift
+        part = place - np.floor(place)
         ahead: FloatArray = part * (1 - part) * (1 - 2 * part) * (self.model.fineness / 6)
         return ahead
 

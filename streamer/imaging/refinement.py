@@ -24,8 +24,9 @@ TURN_SIGMA_RAD = 3.5e-4
 """A rotation with a larger error (0.02 degrees) is not reported, nor such a magnification."""
 EDGE_PX = 8
 """Margin of the frame that a turned tile must not reach into."""
-PATTERN_RANGE_PX = 7.0
-"""Distance at which the fixed pattern of two frames has no more in common that would pull them together."""
+PATTERN_RANGE_PX, RAW_RANGE_PX = 7.0, 14.0
+"""Distance at which the fixed pattern of two frames has no more in common that would pull them together: what is left
+of it after flats, and without them, when the light has a structure of its own."""
 UNCERTAIN_NOISE, LARGEST_PULL = 0.15, 0.6
 """How well the noise is known; the pull per distance where nothing beyond the noise is left over."""
 ERROR_FLOOR_PX = 0.003
@@ -92,7 +93,8 @@ def _pull(found: tiles.Tiles, away_px: float, *, flats: bool) -> float:
     left = max(excess - UNCERTAIN_NOISE * noise, 0.0) if flats else max(excess, UNCERTAIN_NOISE * noise)
     pull = left / away_px
     clear = 2.0 * math.sqrt(max(excess - 2.0 * UNCERTAIN_NOISE * noise, 0.0))
-    return min(pull, max(LARGEST_PULL * away_px, clear)) * math.exp(-((away_px / PATTERN_RANGE_PX) ** 2))
+    reach_px = PATTERN_RANGE_PX if flats else RAW_RANGE_PX
+    return min(pull, max(LARGEST_PULL * away_px, clear)) * math.exp(-((away_px / reach_px) ** 2))
 
 
 def _settle(level: tiles.Level, frame: Prepared, shift: Doubles) -> tuple[tiles.Tiles, Fit] | None:

@@ -27,7 +27,7 @@ from streamer.imaging.registration import (
 )
 from streamer.records import FloatArray
 from streamer.settings import DriftSettings
-from streamer.tracking.drift_judgement import deformed, measure, place_of, remarks, sigma_of, trusted, turn_of
+from streamer.tracking.drift_judgement import deformed, measure, place_of, remarks, sigma_of, too_weak, trusted, turn_of
 from streamer.tracking.drift_track import ROWS, DriftResult, Row, Spare, Target, Track, added, moved
 from streamer.tracking.keyframes import Edge, FrameKey, Key, KeyGraph, backwards, carried
 from streamer.tracking.trend import Trend
@@ -131,7 +131,7 @@ class Drift:
             revisions = self._set_key(track, track.spare)   # the sample has changed too fast for the keys there are
             registration = self._measure(newest, track.target)
         if not trusted(registration, self.settings):
-            problem = registration.problem or "not registered: the match is too weak"
+            problem = registration.problem or too_weak(registration)
             return replace(self._missed(track, registration.quality, problem), revisions=revisions)
         used = track.graph.keys[registration.reference_id]   # type: ignore[index]
         drift = place_of(used, registration)
@@ -241,7 +241,8 @@ class Drift:
             jitter_y_px=None if trend is None else drift[0] - trend[0],
             jitter_x_px=None if trend is None else drift[1] - trend[1],
             registration_quality=registration.quality, reference_index=used.frame[1], jump_px=step,
-            problems=remarks(used.magnification + turn_of(registration)[1], systematic_px))
+            problems=remarks(used.magnification + turn_of(registration)[1],
+                             math.hypot(systematic_px, registration.pull_px)))
 
     def _missed(self, track: Track, quality: float, problem: str) -> DriftResult:
         track.failures += 1

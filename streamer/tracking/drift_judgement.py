@@ -30,6 +30,13 @@ def trusted(registration: Registration, settings: DriftSettings) -> bool:
             and registration.sigma_px <= LARGEST_SIGMA_PX)
 
 
+def too_weak(registration: Registration) -> str:
+    """Say why a match that has no problem of its own is not trusted."""
+    if registration.sigma_px is not None and registration.sigma_px > LARGEST_SIGMA_PX:
+        return f"not registered: the match is uncertain by {registration.sigma_px:.1f} px"
+    return "not registered: the match is too weak"
+
+
 def measure(image: NDArray[Any], target: Target, *, settings: DriftSettings,
             weight: FloatArray | None = None, flats: int = 0) -> Registration:
     """Register a frame against the active key or, when that fails, against all others.

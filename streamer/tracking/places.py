@@ -7,11 +7,13 @@ founds a place, which is a view of its own from then on: ``main 2`` beside ``mai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from streamer.imaging.registration import Registration, prepare_reference
+from streamer.imaging.registration import DOUBTED, Registration, prepare_reference
+from streamer.settings import DriftSettings
 from streamer.tracking.drift import Drift, DriftResult, trusted
 from streamer.tracking.drift_judgement import measure
 from streamer.tracking.drift_track import Spare, Target, spare_from, spare_state
@@ -100,7 +102,7 @@ class Places:
         known = self._streams.setdefault(stream, _Stream(stream))
         known.seen += 1
         view = self._drift.holder(known.views, registration.reference_id)
-        if self._drift.reference(stream) is None or trusted(registration, self._drift.settings):
+        if self._drift.reference(stream) is None or not _elsewhere(registration, self._drift.settings):
             return Place(view or stream, registration)
         known.waiting = [kept for kept in known.waiting if known.seen - kept.number <= LONGEST_WAIT]
         founder = self._partner(known, frame)
@@ -147,3 +149,9 @@ class Places:
                     and found.quality >= min(CLEARLY * settings.quality, 0.9)):
                 return kept
         return None
+
+
+def _elsewhere(found: Registration, settings: DriftSettings) -> bool:
+    """Tell whether a frame shows no place known, which is more than a match that cannot be trusted."""
+    match = found.quality / DOUBTED if found.problem else found.quality
+    return math.isnan(found.dy) or match < settings.quality

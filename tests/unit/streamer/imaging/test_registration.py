@@ -157,6 +157,35 @@ def test_no_change_is_no_shift(picture):
     assert result.problem == ""
 
 
+@pytest.mark.parametrize("exposures", [1, 4])
+def test_the_noise_of_few_flats_does_not_hold_the_sample_back(canvas, exposures):
+    """It is the same in every frame; not allowed for, it pulls by a tenth to a third of the way."""
+    rng = np.random.default_rng(541)
+    scene = motion_scenes.Scene(canvas, photons=200.0, seed=541)
+    flat = scene.mean_flat(rng, exposures=exposures)
+    reference = prepare_reference(scene.corrected((0.0, 0.0), rng, flat=flat), id=0, weight=flat, flats=exposures)
+    lag, unaware = [], []
+    for angle in np.arange(0.0, 2.0 * np.pi, np.pi / 6.0):
+        way = 1.5 * np.array([np.sin(angle), np.cos(angle)])
+        frame = scene.corrected((float(way[0]), float(way[1])), rng, flat=flat)
+        for flats, found in ((exposures, lag), (0, unaware)):
+            result = register(reference, frame, weight=flat, flats=flats)
+            found.append(1.0 - (result.dy * way[0] + result.dx * way[1]) / 1.5**2)
+    assert abs(np.mean(lag)) < 0.02
+    assert abs(np.mean(lag)) < 0.3 * np.mean(unaware)
+
+
+@pytest.mark.parametrize(("blur_px", "off_px"), [(6.0, 0.012), (12.0, 0.05)])
+def test_a_blurred_frame_is_followed_to_the_end(canvas, blur_px, off_px):
+    """Its steps fall short, for it has less of the slopes; what is smeared over the rims of the tiles stays."""
+    scene = motion_scenes.Scene(canvas, photons=1e6, pattern_strength=0.0, seed=551)
+    rng, flat = np.random.default_rng(551), scene.flat
+    reference = prepare_reference(scene.corrected((0.0, 0.0), rng, flat=flat), id=0, weight=flat)
+    for place in ((20.45, -7.55), (-3.7, 31.4)):
+        result = register(reference, scene.corrected(place, rng, flat=flat, blur_px=blur_px), weight=flat)
+        assert (result.dy, result.dx) == pytest.approx(place, abs=off_px)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.floats(-60, 60), st.floats(-60, 60), st.floats(0.1, 50_000))
 def test_any_sub_pixel_shift_and_any_brightness(dy, dx, gain):

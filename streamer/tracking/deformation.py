@@ -26,8 +26,9 @@ SMALLEST_OVERLAP = 0.3
 
 VIEWS = 8
 """Views whose path is remembered, those seen last; one that comes back later is searched for anew."""
-KEY_EVERY = 8
-"""Frames between two key frames, kept for the time when the reference is no longer recognised."""
+KEY_EVERY, KEY_AGAIN, FADING = 8, 3, 0.8
+"""Frames between two key frames, kept for the time when the reference is no longer recognised; fewer once less than
+this share of the points matched at best still does."""
 LEAST_COVERAGE = 0.4
 """Share of the points matched at best below which a frame is looked for by way of the key frame."""
 NOTHING_SHARED = 0.02
@@ -259,7 +260,8 @@ class Follower:
         path = path._replace(coverage=coverage, best=max(path.best, coverage))
         if path.key is not None and not path.recognised:
             solution, problems = _by_way_of(path.key, task, frame, solution, problems)
-        due = path.key is None or task.place - path.key.place >= KEY_EVERY
+        wait = KEY_EVERY if coverage > FADING * path.best else KEY_AGAIN
+        due = path.key is None or task.place - path.key.place >= wait
         if due and _coverage(task, solution) >= LEAST_COVERAGE * path.best:
             path = path._replace(key=Key(task.key, task.place, frame, task.drift_px, solution))
         self._paths[task.view] = path
@@ -317,7 +319,7 @@ def _by_way_of(key: Key, task: FlowTask, frame: flow.Prepared, direct: Solution,
     if step is None:
         return direct, problems
     composed = compose(key.solution, step, drift_px=key.drift_px)
-    if np.count_nonzero(composed.valid) <= 1.2 * np.count_nonzero(direct.valid):
+    if composed.valid.mean() <= max(NOTHING_SHARED, 1.2 * direct.valid.mean()):
         return direct, problems
     return composed, (*problems, f"flow: reference no longer recognised, measured by way of frame {key.key[1]}")
 

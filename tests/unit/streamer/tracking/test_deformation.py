@@ -22,7 +22,7 @@ def scene(seed: int = 8101, drift_px: tuple[float, float] = (0.0, 0.0), amplitud
 @lru_cache(maxsize=16)
 def stage(index: int, *, dose: float = 500.0) -> flow_scenes.Pair:
     """A scene that deforms steadily, exposed anew for every frame."""
-    return flow_scenes.pair((160, 192), seed=8303, dose=dose, amplitude_px=0.06 * index, noise=index)
+    return flow_scenes.pair((160, 192), seed=8305, dose=dose, amplitude_px=0.03 * index, noise=index)
 
 
 @pytest.fixture
@@ -145,6 +145,94 @@ def test_another_shape_starts_the_view_anew(deformation):
     assert deformation.reference_key("left") == ("run", 1)
     assert "96 x 128 to 80 x 128" in problems[0]
     assert result.reference_index == 1
+
+
+def nothing(result) -> bool:
+    return not result.valid.any() and not result.displacement_px.any() and bool(np.isnan(result.sigma_px).all())
+
+
+@pytest.mark.parametrize("kind", ["constant", "open beam", "empty"])
+def test_frames_without_texture_are_told(deformation, kind):
+    rng = np.random.default_rng(8404)
+    image = {"constant": np.ones(SHAPE), "open beam": rng.poisson(500, SHAPE) / 500, "empty": np.zeros(SHAPE)}[kind]
+    update(deformation, 0, image)
+    for index in (1, 2, 3):
+        result, problems = update(deformation, index, image)
+        assert nothing(result)
+        assert "no structure in common with reference frame 0" in problems[-1]
+
+
+def test_a_frame_that_shares_nothing_is_told_and_the_path_goes_on(deformation):
+    for index in range(6):
+        update(deformation, index, stage(index).frame if index else stage(0).reference)
+    other = flow_scenes.pair((160, 192), seed=8505, dose=500.0).frame
+    result, problems = update(deformation, 6, other)
+    assert result.valid.mean() < 0.1
+    assert np.hypot(*result.displacement_px)[result.valid].size == 0 or problems
+    result, _ = update(deformation, 7, stage(7).frame)
+    assert result.valid.mean() > 0.5
+
+
+def test_a_sudden_crack_is_found_in_the_frame_it_opens(deformation):
+    reference = flow_scenes.pair((160, 192), seed=8606, dose=2000.0)
+    torn = np.roll(flow_scenes.pair((160, 192), seed=8606, dose=2000.0, noise=9).frame, 3, axis=1)
+    torn[:80] = flow_scenes.pair((160, 192), seed=8606, dose=2000.0, noise=8).frame[:80]
+    update(deformation, 0, reference.reference)
+    for index in range(1, 8):
+        update(deformation, index, flow_scenes.pair((160, 192), seed=8606, dose=2000.0, noise=index).frame)
+    for index in (8, 9):
+        result = update(deformation, index, torn).result
+        away = np.abs(result.grid_y_px - 80) > 20
+        upper, lower = result.grid_y_px < 80, result.grid_y_px > 80
+        found, valid = result.displacement_px[1], result.valid
+        moved = [np.median(found[rows][valid[rows]]) for rows in (upper & away, lower & away)]
+        assert moved == pytest.approx([0, 3], abs=0.3)
+
+
+def test_a_reference_replaced_in_the_middle_starts_the_path_anew(deformation):
+    for index in range(5):
+        update(deformation, index, stage(index).frame if index else stage(0).reference)
+    deformation.set_reference("left", ("run", 4), stage(4).frame, drift_px=(0.0, 0.0))
+    result = update(deformation, 5, stage(5).frame).result
+    assert result.reference_index == 4
+    fresh = Deformation(FlowSettings())
+    fresh.set_reference("left", ("run", 4), stage(4).frame, drift_px=(0.0, 0.0))
+    assert same(Outcome(result), update(fresh, 5, stage(5).frame))
+
+
+def test_where_the_reference_is_no_longer_recognised_a_key_frame_leads_on(deformation):
+    """The sample changes its face while it moves: after 20 frames the first one matches hardly anywhere."""
+    first, second = (flow_scenes.particles((224, 256), seed) for seed in (8707, 8808))
+    by_key = 0
+    for index in range(18):
+        share, y = index / 40, 0.03 * index
+        field = np.stack([np.full(first.shape, y), np.zeros(first.shape)])
+        face = flow_scenes.warp((1 - share) * first + share * second, field)
+        image = flow_scenes.photons(face[32:-32, 32:-32], 5000.0, 9000 + index)
+        result, problems = update(deformation, index, image)
+        by_key += any("measured by way of frame" in text for text in problems)
+        assert result.valid.mean() > 0.2
+        assert np.median(result.displacement_px[0][result.valid]) == pytest.approx(y, abs=0.25)
+    assert by_key >= 4
+
+
+@pytest.mark.parametrize("method", ["single", "dis"])
+def test_other_methods_can_be_chosen(method):
+    deformation, pair = Deformation(FlowSettings(method=method)), scene()
+    update(deformation, 0, pair.reference)
+    result = update(deformation, 1, pair.frame).result
+    rows, columns = (np.rint(axis).astype(int) for axis in (result.grid_y_px, result.grid_x_px))
+    assert result.valid.mean() > 0.5
+    assert np.hypot(*(result.displacement_px - pair.truth_px[:, rows[:, None], columns[None]]))[
+        result.valid].mean() < 0.25
+
+
+def test_more_views_than_are_remembered_do_not_fail(deformation):
+    pair = scene()
+    for round_ in range(2):
+        for view in range(12):
+            outcome = update(deformation, round_, pair.frame if round_ else pair.reference, view=str(view))
+            assert outcome.result.valid.mean() > 0.5
 
 
 @pytest.mark.parametrize("drift_px", [None, (np.nan, 0.0), (0.0, np.inf)])

@@ -260,9 +260,18 @@ def drift(folder: Path, *, quick: bool) -> list[Row]:
     return [(what, asked, measured) for what, asked, measured in rows]
 
 
+def flow(folder: Path, *, quick: bool) -> list[Row]:
+    """Compare the displacement fields with what was asked for; flow.py itself prints much more."""
+    results = folder / "flow.json"
+    arguments = ["--seeds", "8001-8002", "--out", str(results), *(["--quick"] if quick else [])]
+    _run(str(Path(__file__).with_name("flow.py")), *arguments)
+    _head, *rows = json.loads(results.read_text())["tables"]["Asked and measured"]
+    return [(what, asked, measured) for what, asked, measured in rows]
+
+
 BENCHMARKS: dict[str, Callable[..., list[Row]]] = {
     "analyse": analyse, "live": live, "burst": burst, "accuracy": accuracy, "sharpness": sharpness,
-    "drift": drift}
+    "drift": drift, "flow": flow}
 
 
 def main() -> None:

@@ -98,7 +98,7 @@ def _openpiv(first: FloatArray, second: FloatArray) -> FloatArray:
         x, y = pyprocess.get_coordinates(first.shape, 48, 24)
     rows, columns = np.indices(first.shape, dtype=np.float32)
     map_y, map_x = (rows - y[0, 0]) / (y[1, 0] - y[0, 0]), (columns - x[0, 0]) / (x[0, 1] - x[0, 0])
-    planes = [np.nan_to_num(part).astype(np.float32) for part in (v, u)]
+    planes = [cv2.medianBlur(np.nan_to_num(part).astype(np.float32), 5) for part in (v, u)]   # spurious vectors
     return np.stack([cv2.remap(part, map_x.astype(np.float32), map_y.astype(np.float32), cv2.INTER_LINEAR,
                                borderMode=cv2.BORDER_REPLICATE) for part in planes])
 

@@ -40,7 +40,7 @@ LARGEST_EXCESS = 0.5
 # Predicted squared error: noise of the rough window, noise of each finer window as far as it was let in, and a share
 # of the last increment for what is finer still. The weights were fitted to simulated truth on particle scenes (1 and
 # 4 px fields, no photon noise to 100 photons); the test holds them against other seeds.
-ROUGH_NOISE, STEP_NOISE, LAST_MOVE = 1.0, 2.3, 0.4
+ROUGH_NOISE, STEP_NOISE, LAST_MOVE = 1.1, 2.6, 0.45
 
 class Solution(NamedTuple):
     """A displacement field at the cells of the reference frame."""

@@ -29,6 +29,8 @@ USUAL_SURPRISE = 1.0
 """Where it is more than this in half of the frame, the sample does not move in straight lines: a shorter memory."""
 LOST_SHARE = 0.1
 """Of the cells that matched before; when so many no longer do, the whole field is searched for anew."""
+FAR_PX = 0.15
+"""A frame that moved further than this from where it was expected is read again."""
 LEAST_TRUST = 0.5
 """A frame that counts for less than this is searched without the path, in case it is the path that is wrong."""
 FORGET = np.float32(0.2)
@@ -91,10 +93,14 @@ def advance(track: Track, reference: flow.Prepared, frame: flow.Prepared, *, dri
     predicted = track.solution.displacement_px + pace * elapsed
     evidence = _read(track.model, track.merged, frame, predicted, track.rigid_px, drift_px)
     following = _filtered(track, evidence, predicted, elapsed, place)
+    found = following.solution.displacement_px
+    if np.percentile(np.abs(found - predicted)[::2, ::2], 90) > FAR_PX:   # evidence is linear nearby only
+        evidence = _read(track.model, track.merged, frame, found, evidence.rigid_px, drift_px)
+        following = _filtered(track, evidence, found, elapsed, place)
     if _lost(track, following, evidence):
-        found = _searched(track, following, evidence, reference, frame, drift_px=drift_px, place=place)
-        if found is not None:
-            return found, True
+        anew = _searched(track, following, evidence, reference, frame, drift_px=drift_px, place=place)
+        if anew is not None:
+            return anew, True
     return _learn(following, reference, frame, drift_px), False
 
 

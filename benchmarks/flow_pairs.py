@@ -149,7 +149,7 @@ def challenge_rows() -> Iterator[Row]:
     command = np.genfromtxt(CHALLENGE / "dic_challenge_14_vsg.command.csv", delimiter=",", skip_header=0)[:, 1]
     field = single(reference, frame, step_px=4)
     dense = peer_flow(peers()[DIS_MEDIUM], reference.astype(np.float32), frame.astype(np.float32))
-    ours = [np.nanmean(np.where(field.valid, part, np.nan)[4:-4], axis=0)
+    ours = [np.ma.masked_array(part, ~field.valid)[4:-4].mean(axis=0).filled(np.nan)
             for part in field.displacement_px]
     theirs = at_grid(dense, field.grid_y_px, field.grid_x_px)[:, 4:-4].mean(axis=1)
     truth = np.interp(field.grid_x_px, np.arange(len(command)), command)

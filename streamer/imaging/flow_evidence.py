@@ -159,7 +159,7 @@ def _wiener(tensor: FloatArray, right: FloatArray, noise_tensor: FloatArray, noi
     stiff_x, stiff_y = xx + prior, yy + prior
     scale = 1 / (stiff_x * stiff_y - xy * xy + LEAST_DETERMINANT)
     move: FloatArray = cv2.merge([(stiff_y * x - xy * y) * scale, (stiff_x * y - xy * x) * scale])
-    return move, texture / (texture + prior) * _noise_variance(planes, noise_planes)
+    return move, texture / (texture + prior + TINY) * _noise_variance(planes, noise_planes)
 
 
 def expected_energy(evidence: Evidence, field: FloatArray) -> FloatArray:

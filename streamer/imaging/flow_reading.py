@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import cv2
@@ -66,9 +67,13 @@ class Reading:
         self._mask = mask
         self.share = cells(mask)
         self.tensor = model.tensor * self.share[..., None]
-        self.noise_tensor = model.noise_tensor * self.share[..., None]
         self._offset_weight = window(self.share, OFFSET_WINDOW_PX) + TINY
         self.least_noise = np.float32(2 * noise**2)
+
+    @cached_property
+    def noise_tensor(self) -> FloatArray:
+        """(k, l, 3) what weighs the noise, where material is in view."""
+        return self.model.noise_tensor * self.share[..., None]
 
     def residual(self, field: FloatArray) -> Residual:
         """Subtract the reference from the frame, read where the field says."""

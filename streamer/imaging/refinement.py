@@ -53,6 +53,8 @@ class Motion(NamedTuple):
     """Root mean square of the smooth deformation of what is seen, about the shift."""
     pull_px: float
     """Part of sigma that is the same in every frame near this one: the pull of a fixed pattern."""
+    seen_pull_px: float
+    """As much of that as is seen in the residual, not only possible."""
 
 
 def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float, float]) -> Motion | None:
@@ -71,18 +73,18 @@ def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float,
     fit, turned = _with_rotation(full_level, frame, *settled)
     sigma = math.hypot(math.sqrt(max(float(np.trace(fit.covariance)) / 2.0, 0.0)), ERROR_FLOOR_PX)
     # what does not move pulls all tiles the same way, which their scatter does not show
-    pull = _pull(settled[0], math.hypot(*fit.shift), flats=frame.weighted)
+    pull, seen = _pull(settled[0], math.hypot(*fit.shift), flats=frame.weighted)
     sigma = math.hypot(sigma, pull)
     dy, dx = (float(value) * working for value in fit.shift)
     rotation = math.degrees(fit.turn_rad) if fit.turn_sigma_rad < TURN_SIGMA_RAD else None
     stretch = fit.stretch if fit.stretch_sigma < TURN_SIGMA_RAD else None
     turn_sigma_rad = max(fit.turn_sigma_rad, fit.stretch_sigma) if turned else 0.0
     return Motion(dy, dx, sigma * working, rotation, stretch, turned, turn_sigma_rad, fit.inliers,
-                  fit.deformation_px * working, pull * working)
+                  fit.deformation_px * working, pull * working, seen * working)
 
 
-def _pull(found: tiles.Tiles, away_px: float, *, flats: bool) -> float:
-    """Return how far a pattern that does not move may have pulled the shift towards zero, in px.
+def _pull(found: tiles.Tiles, away_px: float, *, flats: bool) -> tuple[float, float]:
+    """Return how far a pattern that does not move may have pulled the shift towards zero, in px, and what one sees.
 
     Where squared slopes of pattern and sample are as p to s, a sample that moved by d is found at d s / (s + p), and
     the residual is that of a shift squared of d^2 p s / (s + p)^2: the pull is the residual over the shift found.
@@ -90,11 +92,12 @@ def _pull(found: tiles.Tiles, away_px: float, *, flats: bool) -> float:
     """
     noise, excess = float(np.median(found.noise_px2)), float(np.median(found.excess_px2))
     away_px = max(away_px, 1e-3)
-    left = max(excess - UNCERTAIN_NOISE * noise, 0.0) if flats else max(excess, UNCERTAIN_NOISE * noise)
-    pull = left / away_px
+    seen = max(excess - UNCERTAIN_NOISE * noise, 0.0)
+    left = seen if flats else max(excess, UNCERTAIN_NOISE * noise)
     clear = 2.0 * math.sqrt(max(excess - 2.0 * UNCERTAIN_NOISE * noise, 0.0))
     reach_px = PATTERN_RANGE_PX if flats else RAW_RANGE_PX
-    return min(pull, max(LARGEST_PULL * away_px, clear)) * math.exp(-((away_px / reach_px) ** 2))
+    most, near = max(LARGEST_PULL * away_px, clear), math.exp(-((away_px / reach_px) ** 2))
+    return min(left / away_px, most) * near, min(seen / away_px, most) * near
 
 
 def _settle(level: tiles.Level, frame: Prepared, shift: Doubles) -> tuple[tiles.Tiles, Fit] | None:

@@ -80,6 +80,8 @@ class Registration:
     """Root mean square of the smooth deformation of what is seen of the reference, about the shift."""
     pull_px: float = 0.0
     """Part of `sigma_px` that neighbouring frames share: what a fixed pattern may pull."""
+    seen_pull_px: float = 0.0
+    """As much of that as is seen in the residual, not only possible."""
     ambiguous: bool = False
     """Another shift explains the frame as well."""
     problem: str = ""
@@ -207,8 +209,8 @@ def _measure(reference: Reference, frame: Prepared, ranked: list[acquisition.Can
         quality *= DOUBTED
     return Registration(
         motion.dy, motion.dx, motion.sigma_px, quality, best.overlap, motion.rotation_deg, motion.stretch,
-        motion.turned, motion.turn_sigma_rad, motion.deformation_px, motion.pull_px, rival is not None, problem,
-        motion.inliers, reference.id)
+        motion.turned, motion.turn_sigma_rad, motion.deformation_px, motion.pull_px, motion.seen_pull_px,
+        rival is not None, problem, motion.inliers, reference.id)
 
 
 def _past_the_pattern(reference: Reference, frame: Prepared,

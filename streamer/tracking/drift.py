@@ -241,8 +241,7 @@ class Drift:
             jitter_y_px=None if trend is None else drift[0] - trend[0],
             jitter_x_px=None if trend is None else drift[1] - trend[1],
             registration_quality=registration.quality, reference_index=used.frame[1], jump_px=step,
-            problems=remarks(used.magnification + turn_of(registration)[1],
-                             math.hypot(systematic_px, registration.pull_px)))
+            problems=remarks(used.magnification + turn_of(registration)[1], systematic_px, registration.seen_pull_px))
 
     def _missed(self, track: Track, quality: float, problem: str) -> DriftResult:
         track.failures += 1

@@ -16,7 +16,8 @@ from streamer.tracking.keyframes import Key, carried
 
 DEFORMED_SHARE = 0.35
 """Of the deformation of what is seen: the error of the drift, which the part that is not seen would change."""
-LEAST_SAID_PX = 0.2
+LEAST_SAID_PX, MUCH_PULLED_PX = 0.2, 0.8
+"""Errors worth a word: of what adds up, and of a single frame, whose sigma tells of smaller ones."""
 LEAST_MAGNIFICATION = 0.001
 """A change by less is not worth a word."""
 LEAST_INLIERS = 0.2
@@ -79,14 +80,15 @@ def sigma_of(pose: tuple[float, float], registration: Registration) -> float:
     return math.hypot(registration.sigma_px or 0.0, registration.turn_sigma_rad * math.hypot(*pose))
 
 
-def remarks(magnification: float, systematic_px: float) -> tuple[str, ...]:
+def remarks(magnification: float, systematic_px: float, pull_px: float) -> tuple[str, ...]:
     """Say what makes the drift less certain than it looks."""
     remarks = []
     if abs(magnification) > LEAST_MAGNIFICATION:
         word = "larger" if magnification > 0.0 else "smaller"
         remarks.append(f"{100.0 * abs(magnification):.2f} % {word} than the first frame: magnification or swelling")
-    if systematic_px > LEAST_SAID_PX:
-        remarks.append(f"deformation or a fixed pattern: drift uncertain by {systematic_px:.1f} px")
+    if systematic_px > LEAST_SAID_PX or pull_px > MUCH_PULLED_PX:
+        uncertain_px = math.hypot(systematic_px, pull_px)
+        remarks.append(f"deformation or a fixed pattern: drift uncertain by {uncertain_px:.1f} px")
     return tuple(remarks)
 
 

@@ -21,7 +21,7 @@ CLOSE_PX, CLOSE_RAD = 0.05, 1e-4
 RIGID_SHARE = 0.5
 """Rotation and magnification must explain this much of what the tiles move together; else it is deformation."""
 TURN_SIGMA_RAD = 3.5e-4
-"""A rotation with a larger error (0.02 degrees) is not reported, nor such a magnification."""
+"""A rotation with a larger error (0.02 degrees) is not worth telling, nor such a magnification."""
 EDGE_PX = 8
 """Margin of the frame that a turned tile must not reach into."""
 PATTERN_RANGE_PX, RAW_RANGE_PX = 7.0, 14.0
@@ -76,8 +76,9 @@ def refine(levels: tuple[tiles.Level, ...], frame: Prepared, start: tuple[float,
     pull, seen = _pull(settled[0], math.hypot(*fit.shift), flats=frame.weighted)
     sigma = math.hypot(sigma, pull)
     dy, dx = (float(value) * working for value in fit.shift)
-    rotation = math.degrees(fit.turn_rad) if fit.turn_sigma_rad < TURN_SIGMA_RAD else None
-    stretch = fit.stretch if fit.stretch_sigma < TURN_SIGMA_RAD else None
+    # what was taken out of the shift must be told, however uncertain: the shift means nothing without it
+    rotation = math.degrees(fit.turn_rad) if turned or fit.turn_sigma_rad < TURN_SIGMA_RAD else None
+    stretch = fit.stretch if turned or fit.stretch_sigma < TURN_SIGMA_RAD else None
     turn_sigma_rad = max(fit.turn_sigma_rad, fit.stretch_sigma) if turned else 0.0
     return Motion(dy, dx, sigma * working, rotation, stretch, turned, turn_sigma_rad, fit.inliers,
                   fit.deformation_px * working, pull * working, seen * working)

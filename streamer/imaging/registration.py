@@ -29,8 +29,6 @@ STRUCTURED_SIGMAS = 12.0
 """The strongest of 100 tiles of pure noise stays below 8."""
 STILL_WITH_FLATS, STILL_WITHOUT_FLATS = 0.8, 0.9
 """Correlation, noise apart, that a sample at rest must show at zero to be told from a fixed pattern."""
-DARK_NOISE = 0.006
-"""Variance per pixel of the contrast, as of 170 photons in the open beam, above which larger tiles tell more."""
 PATTERN_REACH_PX = 1.5
 APART_PX = 2.0
 """Coarse pixels that the refinement may move away from where it started."""
@@ -128,10 +126,9 @@ def with_levels(reference: Reference) -> Reference:
     frame = reference.frame
     coarse = tiles.prepare_level(half(frame.contrast), half_usable(frame.usable), sigma_px=1.2, mean=frame.mean,
                                 flats=frame.flats)
-    noise = 4.0 * float(np.median(coarse.noise))
-    number = tiles.TILES_IN_THE_DARK if noise > DARK_NOISE else tiles.TILES_ON_SHORT_SIDE
-    full = tiles.prepare_level(frame.contrast, frame.usable, sigma_px=best_smoothing(frame.contrast, noise),
-                               mean=frame.mean, flats=frame.flats, tiles_on_side=number)
+    sigma_px = best_smoothing(frame.contrast, 4.0 * float(np.median(coarse.noise)))
+    full = tiles.prepare_level(frame.contrast, frame.usable, sigma_px=sigma_px, mean=frame.mean,
+                              flats=frame.flats)
     return replace(reference, levels=(coarse, full))
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streamer.records import FloatArray
 
-TILES_ON_SHORT_SIDE, TILES_IN_THE_DARK = 10, 7
+TILES_ON_SHORT_SIDE = 10
 SMALLEST_TILE_PX = 16
 LEAST_STRUCTURE = 0.05
 """Share of the power of the noise by which the derivatives of a tile must exceed it to be used."""
@@ -95,7 +95,7 @@ class Tiles(NamedTuple):
 
 
 def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sigma_px: float,
-                  mean: float = 0.0, flats: int = 0, tiles_on_side: int = TILES_ON_SHORT_SIDE) -> Level:
+                  mean: float = 0.0, flats: int = 0) -> Level:
     """Build the tile caches of a reference.
 
     Parameters
@@ -108,13 +108,11 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sig
         Smoothing before the comparison.
     mean, flats : float, int
         Transmission where the contrast is 0, and exposures in the flat that it is relative to; 0 = not known.
-    tiles_on_side : int
-        Along the shorter side. Fewer ones leave less to the light of each, more follow what deforms.
     """
     radius = _radius(sigma_px) + 1
     rows, columns = contrast.shape
     short = min(rows, columns) - 2 * radius
-    side = short // max(1, min(tiles_on_side, short // SMALLEST_TILE_PX))
+    side = short // max(1, min(TILES_ON_SHORT_SIDE, short // SMALLEST_TILE_PX))
     grid = ((rows - 2 * radius) // side, (columns - 2 * radius) // side)
     origin = ((rows - grid[0] * side) // 2, (columns - grid[1] * side) // 2)
     smooth, slope = _kernels(sigma_px, 0.0)

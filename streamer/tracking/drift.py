@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import CommandError
+from streamer.imaging.refinement import TURN_SIGMA_RAD
 from streamer.imaging.registration import (
     Reference,
     Registration,
@@ -234,7 +235,8 @@ class Drift:
         trend = track.trend.update(*drift, at_s=at_s)
         systematic_px = used.systematic_px + deformed(registration)
         sigma_px = math.hypot(sigma_of(used.pose, registration), used.sigma_px, systematic_px)
-        turn = added(registration.rotation_deg, used.rotation_deg)
+        certain = registration.turn_sigma_rad < TURN_SIGMA_RAD
+        turn = added(registration.rotation_deg, used.rotation_deg) if certain else None
         return DriftResult(
             drift_y_px=drift[0], drift_x_px=drift[1], drift_sigma_px=sigma_px, rotation_deg=turn,
             trend_y_px=None if trend is None else trend[0], trend_x_px=None if trend is None else trend[1],

@@ -120,6 +120,8 @@ def flow(  # noqa: PLR0913, PLR0917  (a line of the help page each)
     out: Annotated[Path, typer.Option("--out", metavar="FILE.h5", help="Where the field goes: .h5 or .hdf5.")],
     step_px: Annotated[int | None, typer.Option(
         metavar="N", min=1, max=64, help="Spacing of the points; by default that of the session.")] = None,
+    check: Annotated[bool, typer.Option(
+        "--check/--no-check", help="Measure from J to I, too, and keep the points where the two agree.")] = False,
     recording: _Recording = None,
     acquisition: _Acquisition = None,
     flat: _Flat = None,
@@ -145,7 +147,7 @@ def flow(  # noqa: PLR0913, PLR0917  (a line of the help page each)
     if out.absolute() == (session / "flow.h5").absolute():
         raise typer.BadParameter(f"{out} holds the fields of the session; give another file", param_hint="--out")
     with _pictures(session, recording, flat=flat, dark=dark, dataset=dataset, out=out, option="--out") as source:
-        report = measure_pair(source, session, first, second, acquisition=acquisition, step_px=step_px)
+        report = measure_pair(source, session, first, second, acquisition=acquisition, step_px=step_px, check=check)
     about = {"session": session.absolute().name, "recording": str(source.path), "remarks": "; ".join(report.remarks)}
     export_field(report.field, out, about=about)
     typer.echo(f"{out}: {report.text}")

@@ -13,6 +13,8 @@ import numpy as np
 from streamer.clock import utc_text
 from streamer.errors import CommandError
 from streamer.formats import Recording
+from streamer.imaging.flow import Field, magnitude_statistics
+from streamer.imaging.flow_composition import agreed
 from streamer.imaging.warp import Pose
 from streamer.journal import Journal
 from streamer.records import Command, FlowResult, FrameRow
@@ -24,6 +26,8 @@ LEAST_TURN_DEG = 0.02
 """A smaller rotation cannot be told from none."""
 _REBASED_PX = 1.0
 """Drifts that differ by more are counted from different frames; by less, they were measured better since."""
+_CHECK_STEP_PX = 4
+"""Spacing of the way back: that of the cells the field is solved at."""
 
 
 class PairReport(NamedTuple):
@@ -52,7 +56,7 @@ def pose_of(row: FrameRow) -> Pose:
 
 
 def measure_pair(recording: Recording, folder: Path, first: int, second: int, *, acquisition: str | None = None,
-                 step_px: int | None = None) -> PairReport:
+                 step_px: int | None = None, check: bool = False) -> PairReport:
     """Measure where the material of one frame of a session is in another, beyond the drift between them.
 
     Material at ``(y, x)`` of the first frame is found at ``(y + D_y + u_y, x + D_x + u_x)`` of the second, ``D`` the
@@ -70,6 +74,8 @@ def measure_pair(recording: Recording, folder: Path, first: int, second: int, *,
         Of the frames in the session; needed when it is not named like the recording.
     step_px : int, optional
         Spacing of the grid; by default the one in the settings of the session.
+    check : bool
+        Measure from the second frame to the first, too, and keep the points where the two agree.
 
     Returns
     -------
@@ -99,12 +105,14 @@ def measure_pair(recording: Recording, folder: Path, first: int, second: int, *,
     _check_origin(commands, reference, moved)
     _check_overlap(recording, reference, moved)
     flow = settings.flow if step_px is None else msgspec.structs.replace(settings.flow, step_px=step_px)
-    pictures = [read_picture(recording, row, settings) for row in (reference, moved)]
-    deformation = Deformation(flow)
-    _set_reference(deformation, reference, pictures[0], settings)
-    field, problems = _measured(deformation, moved, pictures[1], settings)
-    if field is None:
-        raise CommandError("; ".join(problems))
+    settings = msgspec.structs.replace(settings, flow=flow)
+    start, end = ((row, read_picture(recording, row, settings)) for row in (reference, moved))
+    field, problems = _between(start, end, settings)
+    if check:
+        fine = msgspec.structs.replace(flow, step_px=_CHECK_STEP_PX)
+        back, _ = _between(end, start, msgspec.structs.replace(settings, flow=fine))
+        field, remark = _checked(field, back)
+        problems = *problems, remark
     return PairReport(field, (*_remarks(reference, moved), *problems))
 
 
@@ -165,6 +173,27 @@ class StackFields:
         if not known:
             return self._first
         return self._stored[known[max(bisect.bisect(known, index) - 1, 0)]]
+
+
+def _between(first: tuple[FrameRow, Picture], second: tuple[FrameRow, Picture], settings: Settings
+             ) -> tuple[FlowResult, tuple[str, ...]]:
+    deformation = Deformation(settings.flow)
+    _set_reference(deformation, *first, settings)
+    field, problems = _measured(deformation, *second, settings)
+    if field is None:
+        raise CommandError("; ".join(problems))
+    return field, problems
+
+
+def _checked(field: FlowResult, back: FlowResult) -> tuple[FlowResult, str]:
+    """Keep what the way back agrees with, and say how many points that cost."""
+    ways = [Field(way.grid_y_px, way.grid_x_px, way.displacement_px, way.valid, way.sigma_px) for way in (field, back)]
+    kept = agreed(*ways, drift_px=(field.drift_y_px, field.drift_x_px))
+    median, p95 = magnitude_statistics(kept) or (None, None)
+    remark = f"the check took away {int(field.valid.sum() - kept.valid.sum())} of {int(field.valid.sum())} valid points"
+    return msgspec.structs.replace(
+        field, displacement_px=kept.displacement_px, valid=kept.valid, sigma_px=kept.sigma_px,
+        flow_median_px=median, flow_p95_px=p95, elapsed_ms=field.elapsed_ms + back.elapsed_ms), remark
 
 
 def _set_reference(deformation: Deformation, row: FrameRow, picture: Picture, settings: Settings) -> None:

@@ -137,6 +137,22 @@ def test_a_blurred_frame_is_taken_with_a_remark(folder: Path, capsys) -> None:
         assert "blurred" in file.attrs["remarks"]
 
 
+def test_the_other_direction_may_be_asked_too(folder: Path, capsys) -> None:
+    plain, was_valid, *_ = read(flow(folder, 0, 6), 6)
+    assert "the check" not in capsys.readouterr().out
+    path = flow(folder, 0, 6, "--check", name="checked.h5")
+    u, valid, *_ = read(path, 6)
+    assert not (valid & ~was_valid).any()
+    assert valid.sum() > 0.8 * was_valid.sum()
+    np.testing.assert_array_equal(u, np.where(valid, plain, 0))
+    remark = f"the check took away {was_valid.sum() - valid.sum()} of {was_valid.sum()} valid points"
+    told = capsys.readouterr().out
+    assert remark in told
+    assert f"{100 * valid.mean():.0f} % of {valid.size} points valid" in told
+    with h5py.File(path) as file:
+        assert remark in file.attrs["remarks"]
+
+
 @pytest.fixture(scope="module")
 def analysed(folder: Path) -> Path:
     """A session of the same frames, but the one far away, that the pipeline has made."""

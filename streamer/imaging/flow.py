@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from streamer.errors import FrameError
 from streamer.imaging import flow_model, flow_refinement
-from streamer.imaging.flow_cells import cell_centres, cell_of
+from streamer.imaging.flow_cells import cell_centres, cell_of, cells, samples
 from streamer.records import BoolArray, FloatArray
 
+LEAST_LIGHT = np.float32(0.05)
 SMALLEST_PX = 32
 """Shortest side of a frame, and of an overlap, that is looked at."""
 
@@ -37,11 +38,15 @@ class Prepared:
     smoothing_px: float
     noise: float
     """Standard deviation of white noise in the logarithm before smoothing, from the finest diagonal detail."""
+    dimness: FloatArray | None = None
+    """(k, l) at the cells of the detector: what the light makes of the variance of the photon noise, relative to the
+    usual; None = even."""
 
     @cached_property
     def model(self) -> flow_model.Model:
         """Gradients and structure tensors, made when the frame first serves as a reference."""
-        return flow_model.make_model(self.absorbance, self.usable, smoothing_px=self.smoothing_px, noise=self.noise)
+        return flow_model.make_model(self.absorbance, self.usable, smoothing_px=self.smoothing_px, noise=self.noise,
+                                    dimness=self.dimness)
 
 
 class Field(NamedTuple):
@@ -69,7 +74,8 @@ def prepare(image: NDArray[Any], *, smoothing_px: float = 1.0, weight: NDArray[A
     smoothing_px : float
         Sigma of the Gaussian. Smoothing before the logarithm keeps dark pixels from shouting.
     weight : (M, N) array, optional
-        Pixels of weight zero are not used, nor are those that are not finite.
+        Expected photons per pixel, on any scale, or True where there are any. Pixels of weight zero are not used, nor
+        are those that are not finite.
 
     Returns
     -------
@@ -99,7 +105,8 @@ def prepare(image: NDArray[Any], *, smoothing_px: float = 1.0, weight: NDArray[A
         smooth = (_smooth(plane, max(smoothing_px, 1.0)) + 1e-3 * level) / (share + np.float32(1e-3))
     median = float(np.median(smooth[::4, ::4]))
     smooth = np.maximum(smooth, np.float32(1e-3 * median if median > 0 else 1e-6))
-    return Prepared(-np.log(smooth), usable, smoothing_px, _noise(plane, smooth))
+    dimness = None if weight is None or weight.dtype == bool else _dimness(weight)
+    return Prepared(-np.log(smooth), usable, smoothing_px, _noise(plane, smooth), dimness)
 
 
 def displacement(reference: Prepared, frame: Prepared, *, drift_px: tuple[float, float], step_px: int = 8) -> Field:
@@ -219,6 +226,15 @@ def _quick() -> cv2.DISOpticalFlow:
     search.setPatchStride(4)
     search.setGradientDescentIterations(8)
     return search
+
+
+def _dimness(weight: NDArray[Any]) -> FloatArray | None:
+    light = cells(samples(weight.astype(np.float32, copy=False), weight.shape))
+    lit = light[light > 0]
+    if not lit.size:
+        return None
+    usual = np.float32(np.median(lit))
+    return np.asarray(usual / np.maximum(light, LEAST_LIGHT * usual), np.float32)
 
 
 def _dense_search(reference: Prepared, frame: Prepared, drift_px: tuple[float, float],

@@ -73,7 +73,8 @@ class Estimate(NamedTuple):
 
 
 def observe(model: Model, frame: FloatArray, usable: BoolArray | None, predicted: FloatArray, *,
-            drift_px: tuple[float, float], rigid_px: FloatArray, noise: float) -> Evidence:
+            drift_px: tuple[float, float], rigid_px: FloatArray, noise: float,
+            dimness: FloatArray | None = None) -> Evidence:
     """Read a frame at a predicted field.
 
     Parameters
@@ -90,6 +91,8 @@ def observe(model: Model, frame: FloatArray, usable: BoolArray | None, predicted
         Expected motion (x, y) of everything beyond the drift.
     noise : float
         Standard deviation of white noise in the logarithm of the unsmoothed frame, at least.
+    dimness : (k, l) float32, optional
+        Of the light of the frame, as in `flow.Prepared`.
     """
     thin = model.thin or model
     for _ in range(3):
@@ -99,7 +102,7 @@ def observe(model: Model, frame: FloatArray, usable: BoolArray | None, predicted
         if np.hypot(*step) < FAR_PX:
             break
     at = predicted + rigid_px
-    reading = Reading(model, frame, usable, drift_px=drift_px, noise=noise, about=at)
+    reading = Reading(model, frame, usable, drift_px=drift_px, noise=noise, about=at, dimness=dimness)
     residual = reading.residual(at)
     step = _rigid(reading, residual)
     signal = model.signal_tensor * reading.share[..., None]
@@ -222,7 +225,7 @@ def _mismatch(reading: Reading, energy: FloatArray) -> FloatArray:
 
 def _photon_energy(reading: Reading, window_px: float) -> FloatArray:
     scale = reading.least_noise * np.float32(reading.model.gains.image)
-    return window(reading.model.darkness * reading.share, window_px) * scale
+    return window(reading.photon_noise * reading.share, window_px) * scale
 
 
 def _noise_of(noise_tensor: FloatArray, window_px: float) -> FloatArray:

@@ -46,7 +46,9 @@ class Model(NamedTuple):
     signal_tensor: FloatArray
     """The tensor less what the noise of the reference adds to it."""
     darkness: FloatArray
-    """(m/2, n/2) variance of the photon noise in the absorbance, relative to that of a typical cell."""
+    """(m/2, n/2) variance of the photon noise in the absorbance, relative to that of a typical cell, in even light."""
+    dimness: FloatArray | None
+    """(m/2, n/2) what the light makes of it, relative to the usual; None = even light."""
     fineness: FloatArray
     """(2,) (x, y): mean squared second over mean squared first derivative, without noise, per px^2."""
     sample_x: FloatArray
@@ -57,7 +59,8 @@ class Model(NamedTuple):
     """The same from every second sample, for what concerns the whole frame: a quarter of the work."""
 
 
-def make_model(absorbance: FloatArray, usable: BoolArray | None, *, smoothing_px: float, noise: float) -> Model:
+def make_model(absorbance: FloatArray, usable: BoolArray | None, *, smoothing_px: float, noise: float,
+               dimness: FloatArray | None = None) -> Model:
     """Prepare a reference.
 
     Parameters
@@ -70,6 +73,8 @@ def make_model(absorbance: FloatArray, usable: BoolArray | None, *, smoothing_px
         Sigma with which the image was smoothed.
     noise : float
         Standard deviation of white noise in the logarithm of the unsmoothed image.
+    dimness : (k, l) float32, optional
+        As in `flow.Prepared`.
     """
     shape = absorbance.shape
     sigma = max(smoothing_px, 0.7)   # the derivative filter itself smooths about this much
@@ -90,7 +95,8 @@ def make_model(absorbance: FloatArray, usable: BoolArray | None, *, smoothing_px
     tensor, smooth_tensor = products(*fine), products(*smooth)
     model = Model(samples(absorbance, shape), fine[0], fine[1], mask, tensor, smooth_tensor, np.maximum(variance, 0),
                   _signal(tensor, cells(share), np.float32(gains.gradient * noise**2)),
-                  cells(np.exp(np.clip(plain, -3, 3))), _fineness(slopes, gains, noise), x, y, gains, width, None)
+                  cells(np.exp(np.clip(plain, -3, 3))), dimness, _fineness(slopes, gains, noise), x, y, gains, width,
+                  None)
     return model._replace(thin=_thinned(model))
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from streamer.imaging.flow_cells import TINY, apply, cells, weakest, window
+from streamer.imaging.flow_cells import CELL_PX, TINY, apply, cells, weakest, window
 from streamer.imaging.flow_model import Model
 from streamer.records import BoolArray, FloatArray
 
@@ -47,10 +47,13 @@ class Reading:
         Standard deviation of white noise in the logarithm of an unsmoothed image, at least.
     about : (k, l, 2) float32, optional
         Field (x, y) that tells, beyond the drift, which material is in view.
+    dimness : (k, l) float32, optional
+        Of the light of the frame, as in `flow.Prepared`.
     """
 
     def __init__(self, model: Model, frame: FloatArray, usable: BoolArray | None, *, drift_px: tuple[float, float],
-                 noise: float, about: FloatArray | None = None) -> None:
+                 noise: float, about: FloatArray | None = None, dimness: FloatArray | None = None) -> None:
+        self._dimness = dimness
         self.model = model
         self._frame = frame
         self._drift = np.array(drift_px[::-1], np.float32)
@@ -74,6 +77,17 @@ class Reading:
     def noise_tensor(self) -> FloatArray:
         """(k, l, 3) what weighs the noise, where material is in view."""
         return self.model.noise_tensor * self.share[..., None]
+
+    @cached_property
+    def photon_noise(self) -> FloatArray:
+        """(k, l) variance of the photon noise of both frames together, relative to that of a typical cell."""
+        if self._dimness is None or self.model.dimness is None:
+            return self.model.darkness
+        across, down = (float(way) / CELL_PX for way in self._drift)
+        rows, columns = self._dimness.shape
+        here = cv2.warpAffine(self._dimness, np.array([[1, 0, across], [0, 1, down]]), (columns, rows),
+                              flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(self.model.darkness * (self.model.dimness + here) * np.float32(0.5))
 
     def residual(self, field: FloatArray) -> Residual:
         """Subtract the reference from the frame, read where the field says."""

@@ -121,11 +121,11 @@ class Deformation:
         drift_px : (float, float)
             Drift (y, x) of the frame in the coordinates of the session.
         weight : (M, N) array, optional
-            Pixels of weight zero are not used.
+            Expected photons per pixel; pixels of weight zero are not used.
         """
         plane = np.array(image, np.float32)   # a copy: the caller may reuse its buffer
-        kept = None if weight is None else np.asarray(weight) > 0
-        self._references[view] = Reference(key, plane, kept, drift_px, _prepare(plane, kept, self._settings))
+        light = None if weight is None else np.asarray(weight)
+        self._references[view] = Reference(key, plane, light, drift_px, _prepare(plane, light, self._settings))
 
     def forget(self, view: str) -> None:
         """Drop the reference of `view`; its next usable frame becomes the reference."""

@@ -94,7 +94,8 @@ def advance(track: Track, reference: flow.Prepared, frame: flow.Prepared, *, dri
     evidence = _read(track.model, track.merged, frame, predicted, track.rigid_px, drift_px)
     following = _filtered(track, evidence, predicted, elapsed, place)
     found = following.solution.displacement_px
-    if np.percentile(np.abs(found - predicted)[::2, ::2], 90) > FAR_PX:   # evidence is linear nearby only
+    seen = following.solution.valid[::2, ::2]   # what is out of view may be predicted to be anywhere
+    if seen.any() and np.percentile(np.abs(found - predicted)[::2, ::2][seen], 90) > FAR_PX:   # evidence is linear nearby
         evidence = _read(track.model, track.merged, frame, found, evidence.rigid_px, drift_px)
         following = _filtered(track, evidence, found, elapsed, place)
     if _lost(track, following, evidence):
@@ -134,7 +135,7 @@ def _read(model: Model, merged: int, frame: flow.Prepared, predicted: FloatArray
           drift_px: tuple[float, float]) -> Evidence:
     noise = frame.noise * math.sqrt((1 + 1 / merged) / 2)   # a mean of frames is less noisy than this one
     return flow_evidence.observe(model, frame.absorbance, frame.usable, predicted, drift_px=drift_px,
-                                 rigid_px=rigid_px, noise=noise)
+                                 rigid_px=rigid_px, noise=noise, dimness=frame.dimness)
 
 
 def _restarted(model: Model, evidence: Evidence, solution: Solution, place: int, *, learned: Learned | None,
@@ -196,7 +197,7 @@ def _learn(track: Track, reference: flow.Prepared, frame: flow.Prepared, drift_p
     if frames < LEARNED_FRAMES:
         return track._replace(learned=learned)
     model = make_model(learned.total / learned.weight, reference.usable, smoothing_px=reference.smoothing_px,
-                       noise=reference.noise / float(np.sqrt(learned.frames)))
+                       noise=reference.noise / float(np.sqrt(learned.frames)), dimness=reference.dimness)
     pace = solve(window(track.model.signal_tensor, PACE_WINDOW_PX), window(track.trend, PACE_WINDOW_PX))
     field = track.solution.displacement_px
     return track._replace(

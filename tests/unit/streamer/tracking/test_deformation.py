@@ -295,3 +295,18 @@ def test_a_task_can_be_solved_later_and_elsewhere(deformation):
     later = solve(task)
     assert later.result.reference_index == 0
     assert same(later, solve(task))
+
+
+def test_dim_parts_of_the_light_match_as_well_as_bright_ones():
+    """Their noise is that of few photons, not of something that is no longer there."""
+    rng, absorbance = np.random.default_rng(8403), flow_scenes.particles((160, 192), 8404)
+    light = np.linspace(0.15, 1.0, 192, dtype=np.float32)[None, :] * np.ones((160, 1), np.float32)
+    deformation = Deformation(FlowSettings())
+    for index in range(6):
+        counts = rng.poisson(2000.0 * light * np.exp(-absorbance))
+        result, problems = update(deformation, index, (counts / (2000.0 * light)).astype(np.float32), weight=light)
+        assert not problems
+    half = result.sigma_px.shape[1] // 2
+    dim, bright = (np.nanmedian(part) for part in (result.sigma_px[:, :half], result.sigma_px[:, half:]))
+    assert bright < dim < 4.0 * bright
+    assert result.valid[:, :half].mean() > 0.9 * result.valid[:, half:].mean()

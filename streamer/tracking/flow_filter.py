@@ -95,7 +95,8 @@ def advance(track: Track, reference: flow.Prepared, frame: flow.Prepared, *, dri
     following = _filtered(track, evidence, predicted, elapsed, place)
     found = following.solution.displacement_px
     seen = following.solution.valid[::2, ::2]   # what is out of view may be predicted to be anywhere
-    if seen.any() and np.percentile(np.abs(found - predicted)[::2, ::2][seen], 90) > FAR_PX:   # evidence is linear nearby
+    moved = np.abs(found - predicted)[::2, ::2][seen]
+    if moved.size and np.percentile(moved, 90) > FAR_PX:   # evidence is linear nearby only
         evidence = _read(track.model, track.merged, frame, found, evidence.rigid_px, drift_px)
         following = _filtered(track, evidence, found, elapsed, place)
     if _lost(track, following, evidence):

@@ -22,6 +22,8 @@ from streamer.tracking.keyframes import FrameKey
 MOST_PLACES = 8
 """Of one stream; each is tried with every frame."""
 MOST_WAITING = 4
+WAITING_STREAMS = 8
+"""Those seen last; of others nothing waits, or memory would grow with the number of names."""
 LONGEST_WAIT = 64
 """Frames of the stream."""
 CLEARLY = 1.5
@@ -99,8 +101,10 @@ class Places:
         registration : Registration
             Against `target`.
         """
-        known = self._streams.setdefault(stream, _Stream(stream))
+        known = self._streams[stream] = self._streams.pop(stream, _Stream(stream))   # the newest last
         known.seen += 1
+        for old in list(self._streams.values())[:-WAITING_STREAMS]:
+            old.waiting.clear()
         view = self._drift.holder(known.views, registration.reference_id)
         if self._drift.reference(stream) is None or not _elsewhere(registration, self._drift.settings):
             return Place(view or stream, registration)

@@ -7,7 +7,7 @@ from support import motion_scenes
 from streamer.settings import DriftSettings
 from streamer.tracking.drift import Drift, measure, trusted
 from streamer.tracking.drift_track import Spare
-from streamer.tracking.places import LONGEST_WAIT, MOST_PLACES, Places
+from streamer.tracking.places import LONGEST_WAIT, MOST_PLACES, WAITING_STREAMS, Places
 
 SHAPE = (196, 208)
 
@@ -103,6 +103,18 @@ def test_what_waited_too_long_is_forgotten(stage):
         blank = measure(held.image, stage.places.target("main"), settings=stage.drift.settings)
         assert not trusted(blank, stage.drift.settings)
         stage.places.assign("main", held, blank)
+    place, _ = stage.see(1)
+    assert place.founder is None
+
+
+def test_of_streams_long_gone_nothing_waits(stage):
+    stage.see(0)
+    stage.see(1)
+    held = Spare(("b", 0), np.ones(SHAPE, np.float32), None, (0.0, 0.0), None)
+    for number in range(WAITING_STREAMS):
+        name = f"angle {number}"
+        found = measure(held.image, stage.places.target(name), settings=stage.drift.settings)
+        stage.places.assign(name, held, found)
     place, _ = stage.see(1)
     assert place.founder is None
 

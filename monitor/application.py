@@ -77,6 +77,7 @@ class Application:
 
     def __enter__(self) -> Self:
         self.feed.start()
+        self.window.commander.start()
         self.window.show()
         self._watch.start(100)
         return self
@@ -86,6 +87,7 @@ class Application:
     ) -> None:
         self._watch.stop()
         self.window.close()
+        self.window.commander.stop()
         self.feed.stop()
         sys.excepthook = sys.__excepthook__
 

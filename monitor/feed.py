@@ -115,6 +115,10 @@ class Feed:
         if self._thread.is_alive():
             _log.warning("the reader of %s did not end in time", self.endpoint)
 
+    def control(self) -> str | None:
+        """Return the endpoint on which the streamer takes commands; None before it was announced."""
+        return self._client.control
+
     def taken(self) -> list[str]:
         """Allow the next announcement; return notices that came up since, in words for the screen."""
         with self._lock:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
+from monitor.commander import Answer, Commander
 from monitor.feed import Feed
 from monitor.panels.banner import BannerPanel
 from monitor.panels.base import INTERVAL_MS, ElidedLabel, Pacer, Panel, Scene
@@ -71,10 +73,12 @@ class Window(QtWidgets.QMainWindow):
     """
 
     news = QtCore.Signal()
+    answered = QtCore.Signal(object)
 
-    def __init__(self, feed: Feed, *, theme: Theme = DARK) -> None:
+    def __init__(self, feed: Feed, *, theme: Theme = DARK, commander: Commander | None = None) -> None:
         super().__init__()
         self.feed, self.store, self.theme = feed, feed.store, theme
+        self.commander = commander or Commander(feed.endpoint, feed.control)
         self.timeline = Timeline(self)
         self.view: str | None = None
         self.selected: Key | None = None
@@ -123,6 +127,13 @@ class Window(QtWidgets.QMainWindow):
         """Show a message for a while."""
         self._message, self._message_until = text, time.monotonic() + MESSAGE_S
         self._pacers["labels"].request()
+
+    def ask(self, op: str, arguments: Mapping[str, Any]) -> None:
+        """Ask something of the streamer and show what came of it."""
+        self.commander.ask(op, done=self.answered.emit, **arguments)
+
+    def _show_answer(self, answer: Answer) -> None:
+        self.say(f"{answer.op} refused: {answer.error}" if answer.error else f"{answer.op}: done")
 
     def refresh_now(self) -> None:
         """Redraw everything at once, as before a picture of the window is taken."""
@@ -251,15 +262,20 @@ class Window(QtWidgets.QMainWindow):
 
     def _connect(self) -> None:
         self.news.connect(self._on_news)
+        self.answered.connect(self._show_answer)
         self.feed.notify = self.news.emit
         self.panel(FramePanel).painted.connect(lambda: self._painted.append(time.monotonic()))
         self.panel(BannerPanel).view_chosen.connect(self._choose_view)
         for panel in self.panels.values():
             panel.chosen.connect(self._choose)
+        shortcut = QtGui.QShortcut if hasattr(QtGui, "QShortcut") else QtWidgets.QShortcut
         for key, method, _ in KEYS:
-            shortcut = QtGui.QShortcut if hasattr(QtGui, "QShortcut") else QtWidgets.QShortcut
             if key != "?":
                 shortcut(QtGui.QKeySequence(key), self).activated.connect(getattr(self, method))
+        for panel in self.panels.values():
+            panel.asked.connect(self.ask)
+            for key, method, _ in panel.actions_by_key:
+                shortcut(QtGui.QKeySequence(key), self).activated.connect(getattr(panel, method))
 
     def _on_news(self) -> None:
         for notice in self.feed.taken():
@@ -355,12 +371,13 @@ def _stack(widgets: list[QtWidgets.QWidget], shares: tuple[int, ...]) -> QtWidge
     return splitter
 
 
-def _keys_dialog(parent: QtWidgets.QWidget) -> QtWidgets.QDialog:
+def _keys_dialog(parent: Window) -> QtWidgets.QDialog:
     dialog = QtWidgets.QDialog(parent)
     dialog.setWindowTitle("Keys")
     grid = QtWidgets.QGridLayout(dialog)
     grid.setHorizontalSpacing(18)
-    for line, (key, _, text) in enumerate(KEYS):
+    every = [*KEYS, *(action for panel in parent.panels.values() for action in panel.actions_by_key)]
+    for line, (key, _, text) in enumerate(every):
         name = QtWidgets.QLabel(key)
         name.setObjectName("title")
         grid.addWidget(name, line, 0)

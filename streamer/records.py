@@ -189,7 +189,8 @@ class SpectraResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 Severity = Literal["NO_ALARM", "MINOR", "MAJOR", "INVALID"]
-AlertState = Literal["new", "acknowledged", "closed"]
+AlertState = Literal["new", "acknowledged", "requested", "recollected", "closed"]
+"""requested: its frames are asked for again; recollected: good ones have come."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,6 +212,61 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     state: AlertState = "new"
     who: str = ""
     note: str = ""
+    active: bool = True
+    """Whether what raised it still holds; one that is over stays in sight until somebody acknowledges it."""
+    changed_at: str | None = None
+    """UTC, of its newest state."""
+    shelved_until: str | None = None
+    """UTC; until then it is kept quiet."""
+    escalated: bool = False
+    """Whether nobody acknowledged it for too long."""
+    recollected_as: int | None = None
+    """Newest frame that was taken again for it."""
+    recollected_verdict: Verdict | None = None
+    """Of that frame."""
+
+
+RecollectionState = Literal["open", "served", "given_up", "expired", "withdrawn"]
+
+
+class Recollection(msgspec.Struct, frozen=True, kw_only=True):
+    """The request to take a frame again, as complete as a beamline needs it."""
+
+    id: int
+    requested_at: str
+    """UTC, ISO 8601 with microseconds."""
+    acquisition: str
+    index: int
+    """The frame to be taken again; what is taken names it in ``recollects``."""
+    view: str
+    reason: str
+    who: str = ""
+    """Empty: the streamer itself."""
+    priority: int = 1
+    """The higher the sooner; 3 is the highest."""
+    state: RecollectionState = "open"
+    """served: a sharp frame came; given_up: `limit` frames came and none was sharp; expired: the deadline passed."""
+    changed_at: str | None = None
+    tries: int = 0
+    """Frames that came for it."""
+    limit: int = 3
+    served_by: int | None = None
+    """Index of the sharp frame."""
+    verdict: Verdict | None = None
+    """Of the newest frame that came for it."""
+    exposed_at: str | None = None
+    """Of the frame to be taken again, likewise what follows."""
+    exposure_s: float | None = None
+    angle_deg: float | None = None
+    energy_ev: float | None = None
+    drift_y_px: float | None = None
+    """Where the sample is expected now, relative to the first frame of the view."""
+    drift_x_px: float | None = None
+    stage: StageMove | None = None
+    """What would bring the sample back to where the reference frame saw it; advice only."""
+    deadline_frames: float | None = None
+    """Frames of the view from the request on within which it makes sense; None: not known."""
+    deadline_at: str | None = None
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -346,5 +402,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     blur_tolerance_px: float = 0.0
     blur_score_threshold: float = 0.0
     disk_free_gb: float | None = None
+    recollections: list[Recollection] = []
+    """Requests that are open, the most urgent first; every heartbeat repeats them until they are served."""
     problems: list[str] = []
     """What hinders the streamer now, such as a full disk."""

@@ -18,8 +18,8 @@ from streamer.records import AnyArray, Command
 SCHEMA = 1
 """Raised when a field changes its meaning or goes; new fields do not raise it."""
 
-Topic = Literal["frame", "flow", "image", "alert", "status"]
-TOPICS: tuple[Topic, ...] = ("frame", "flow", "image", "alert", "status")
+Topic = Literal["frame", "flow", "image", "alert", "recollect", "status"]
+TOPICS: tuple[Topic, ...] = ("frame", "flow", "image", "alert", "recollect", "status")
 
 SPECTRA_PAYLOADS = {
     "spectrum_x": "horizontal", "spectrum_y": "vertical", "reference_x": "reference_horizontal",

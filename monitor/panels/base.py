@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
@@ -47,6 +47,15 @@ class Scene:
         return known or (self.picture.pixel_size_nm if self.picture is not None else None)
 
 
+class Action(NamedTuple):
+    """Something that a panel does by key; the list of keys and the menu name it, too."""
+
+    key: str
+    method: str
+    """Of the panel, called without arguments."""
+    text: str
+
+
 class Panel(QtWidgets.QFrame):
     """A titled part of the window.
 
@@ -55,8 +64,11 @@ class Panel(QtWidgets.QFrame):
 
     title: ClassVar[str] = ""
     pace: ClassVar[Pace] = "charts"
+    actions_by_key: ClassVar[tuple[Action, ...]] = ()
     chosen = QtCore.Signal(object)
     """A frame was clicked: its position in the store."""
+    asked = QtCore.Signal(str, object)
+    """Something is asked of the streamer: a command and its arguments, a mapping; the window sends it."""
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__()

@@ -21,7 +21,8 @@ _TEXTS = ("acquisition", "view", "kind", "verdict", "problems", "exposed_at", "r
 _WHOLE = frozenset({"index", "psf_group", "reference_index", "recollects", "revision", "settings_revision"})
 _NUMBERS = tuple(name for name in FrameRow.__struct_fields__ if name not in _TEXTS)
 _CHARTED = ("index", "provisional", "blur_length_px", "blur_length_sigma_px", "blur_angle_deg", "blur_limit_px",
-            "drift_y_px", "drift_x_px", "drift_sigma_px", "trend_y_px", "trend_x_px", "flow_median_px", "flow_p95_px")
+            "blur_score", "drift_y_px", "drift_x_px", "drift_sigma_px", "trend_y_px", "trend_x_px", "jitter_y_px",
+            "jitter_x_px", "flow_median_px", "flow_p95_px")
 _PLACE = {name: number for number, name in enumerate(_NUMBERS)}
 _FLAGGED = frozenset({VERDICTS.index("blurred"), VERDICTS.index("undecided"), VERDICTS.index("bad")})
 

@@ -152,6 +152,19 @@ class FlowResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Median magnitude over the valid points."""
     flow_p95_px: float | None = None
     elapsed_ms: float = 0.0
+    strain: FloatArray | None = None
+    """(8, K, L) as `STRAIN_PLANES`, NaN where not valid; None while not computed, as what follows."""
+    regions: NDArray[np.int16] | None = None
+    """(K, L) numbers of the regions that move as one, -1 outside; a region keeps its number from frame to frame."""
+    analysis: dict[str, Any] | None = None
+    """``regions``: list of {number, points, displacement_y_px, displacement_x_px, rotation_deg};
+    ``particles``: list of objects with the columns of ``streamer.imaging.particles.table``;
+    ``representative_volume``: the fields of ``streamer.imaging.representative_volume.Study``."""
+
+
+STRAIN_PLANES = ("divergence", "shear", "rotation_deg", "principal_largest", "principal_smallest", "direction_deg",
+                 "divergence_sigma", "shear_sigma")
+"""Planes of `FlowResult.strain`, as ``streamer.imaging.strain`` defines them."""
 
 
 class SpectraResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -401,6 +414,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     settings_revision: int = 0
     blur_tolerance_px: float = 0.0
     blur_score_threshold: float = 0.0
+    blur_shortest_px: float = 0.0
     disk_free_gb: float | None = None
     recollections: list[Recollection] = []
     """Requests that are open, the most urgent first; every heartbeat repeats them until they are served."""

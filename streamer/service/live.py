@@ -270,7 +270,8 @@ class Service:
             motion=self.conveyor.pipeline.motion,
             settings_revision=self.conveyor.settings_revision,
             blur_tolerance_px=self.settings.blur.tolerance_px,
-            blur_score_threshold=self.settings.blur.score_threshold, disk_free_gb=_disk_free_gb(self.folder),
+            blur_score_threshold=self.settings.blur.score_threshold,
+            blur_shortest_px=self.settings.blur.shortest_px, disk_free_gb=_disk_free_gb(self.folder),
             problems=[self.recorder.problem] if self.recorder.problem else [])
 
     def _finish(self) -> None:

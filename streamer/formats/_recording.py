@@ -39,12 +39,16 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     close: Callable[[], None]
     pixel_size_nm: float | None = None
     exposure_s: float | None = None
+    """Of every frame."""
     angles_deg: NDArray[np.float64] | None = None
-    """One per projection."""
+    """One per projection, likewise what follows."""
+    energies_ev: NDArray[np.float64] | None = None
+    exposures_s: NDArray[np.float64] | None = None
+    """Go before `exposure_s`."""
     sequence: Sequence[tuple[Kind, int]] | None = None
     """In which order the frames were taken: (kind, position in its stack); None: darks, flats, projections."""
     exposed_at: NDArray[np.float64] | None = None
-    """Unix seconds, one per line of `sequence`."""
+    """Unix seconds, one per line of `sequence`; NaN: not known."""
     views: Sequence[str] | None = None
     """One per line of `sequence`."""
 
@@ -168,18 +172,19 @@ class Recording:
         acquisition = self.name if step.kind == "projection" else f"{self.name}/{step.kind}"
         contents, line = self._contents, step.line
         view = contents.views[line] if contents.views is not None and line is not None else ""
-        exposed_at = float(contents.exposed_at[line]) if contents.exposed_at is not None and line is not None else None
+        exposed_at = None if line is None else _at(contents.exposed_at, line)
         pixels = _read(step.pictures, step.position)
         if isinstance(pixels, str):
             reason = f"{step.kind} {step.position} of {self.path.name} cannot be read: {pixels}"
             return Refusal(reason=reason, bucket="malformed", index=step.position, acquisition=acquisition, view=view,
                            kind=step.kind, exposed_at=exposed_at)
-        angles = contents.angles_deg if step.kind == "projection" else None
+        angle_deg, energy_ev, exposure_s = (
+            _at(values, step.position) if step.kind == "projection" else None
+            for values in (contents.angles_deg, contents.energies_ev, contents.exposures_s))
         return Frame(
             pixels=pixels, index=step.position, acquisition=acquisition, view=view, kind=step.kind,
-            exposed_at=exposed_at, exposure_s=contents.exposure_s, pixel_size_nm=self.pixel_size_nm,
-            angle_deg=None if angles is None else float(angles[step.position]),
-            expected=self.count if step.kind == "projection" else None,
+            exposed_at=exposed_at, exposure_s=exposure_s or contents.exposure_s, pixel_size_nm=self.pixel_size_nm,
+            angle_deg=angle_deg, energy_ev=energy_ev, expected=self.count if step.kind == "projection" else None,
         )
 
     def _first_readable(self) -> AnyArray:
@@ -191,6 +196,13 @@ class Recording:
                     return pixels
                 reason = f"none of its {self.count} picture(s) can be read; the last said: {pixels}"
         raise RecordingError(f"{self.path}: {reason}")
+
+
+def _at(values: NDArray[np.float64] | None, position: int) -> float | None:
+    """Return one of some numbers; None where there is none or it is not finite."""
+    if values is None or not np.isfinite(values[position]):
+        return None
+    return float(values[position])
 
 
 def _read(pictures: Pictures, position: int) -> AnyArray | str:

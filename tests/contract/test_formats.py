@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from support.ole import write_ole, xradia_streams
 
 from streamer import formats
 from streamer.errors import RecordingError
@@ -38,7 +39,11 @@ def write_images(folder: Path) -> Path:
     return images
 
 
-SAMPLES = {"hdf5": write_hdf5, "tiff": write_tiff, "images": write_images}
+def write_xrm(folder: Path) -> Path:
+    return write_ole(folder / "sample.txrm", xradia_streams(STACK))
+
+
+SAMPLES = {"hdf5": write_hdf5, "tiff": write_tiff, "images": write_images, "xrm": write_xrm}
 
 
 @pytest.fixture(params=NAMES)

@@ -61,7 +61,7 @@ class Ledger:
             index = stream.newest + 1
         else:
             index, modulus = stream.unwrap(frame.index)
-            verdict = self._judge(stream, index, signature)
+            verdict = self._judge(stream, index, signature, recollects=frame.recollects)
             if verdict == "duplicate":
                 return self._reject(stream, index, frame)
             if verdict == "anew":
@@ -73,7 +73,7 @@ class Ledger:
         stream.received += 1
         if frame.expected is not None:
             stream.expected = frame.expected
-        gaps, late = stream.place(index)
+        gaps, late = stream.place(index, taken_again=frame.recollects is not None)
         events += [_gap(stream, piece, frame.received_at) for piece in gaps]
         if late:
             stream.tally("out_of_order", index)
@@ -165,13 +165,18 @@ class Ledger:
             ledger._signatures[name, index] = Signature(exposed_at, check)
         return ledger
 
-    def _judge(self, stream: Stream, index: int, signature: Signature) -> Literal["accept", "duplicate", "anew"]:
-        if stream.first is None:
+    def _judge(
+        self, stream: Stream, index: int, signature: Signature, *, recollects: int | None
+    ) -> Literal["accept", "duplicate", "anew"]:
+        if stream.first is None and index not in stream.apart:
             return "accept"
         behind = stream.newest - index
         if index in stream.missing:   # what went by before we listened does not come after all
             return "anew" if index < stream.origin and (stream.closed or behind > NEAR) else "accept"
         if not stream.is_inside(index):
+            known = stream.unwrap_recollected(recollects, index)
+            if known is not None and stream.was_seen(known):   # it belongs to where the frame that it replaces is
+                return "accept"
             return "anew" if stream.closed or behind > NEAR else "accept"
         if index in stream.spoilt:   # only where an acquisition begins is a second start more likely than a repeat
             return "anew" if index == stream.first and behind > NEAR else "accept"

@@ -56,6 +56,8 @@ class Stream:
         self.missing = Ranges()
         self.spoilt = Ranges()
         """Numbers that came, but not as a frame that could be measured; they may come again."""
+        self.apart = Ranges()
+        """Numbers ahead of the count that frames taken again came under, such as those behind all that is planned."""
         self.tallies: dict[Bucket, tuple[int, Ranges]] = {}
 
     def tally(self, bucket: Bucket, index: int | None) -> None:
@@ -79,8 +81,8 @@ class Stream:
                              for name, count, ranges in self.non_empty()})
 
     def is_inside(self, index: int) -> bool:
-        """Tell whether a number lies between the lowest and the newest."""
-        return self.first is not None and self.first <= index <= self.newest
+        """Tell whether a number lies between the lowest and the newest, or came ahead of the count."""
+        return index in self.apart or (self.first is not None and self.first <= index <= self.newest)
 
     def was_seen(self, index: int) -> bool:
         """Tell whether a number came as a frame that could be measured."""
@@ -93,14 +95,14 @@ class Stream:
     def owe(self, first: int, last: int) -> list[tuple[int, int]]:
         """Mark what neither came nor was spoilt as missing; return the ranges."""
         owed = Ranges([(first, last)])
-        for piece in self.spoilt.between(first, last):
+        for piece in (*self.spoilt.between(first, last), *self.apart.between(first, last)):
             owed.remove(*piece)
         for piece in owed:
             self.missing.add(*piece)
         return list(owed)
 
-    def place(self, index: int) -> tuple[list[tuple[int, int]], bool]:
-        """Enter an accepted number.
+    def place(self, index: int, *, taken_again: bool = False) -> tuple[list[tuple[int, int]], bool]:
+        """Enter an accepted number; that of a frame taken again may run ahead of the count without a gap.
 
         Returns
         -------
@@ -113,7 +115,9 @@ class Stream:
         self.spoilt.remove(index, index)
         self.contradicted = -1
         gaps: list[tuple[int, int]] = []
-        if self.first is None:
+        if taken_again and self._is_ahead(index):
+            self.apart.add(index, index)
+        elif self.first is None:
             self.first = self.newest = self.origin = index
             if self.expected is not None:   # then the frames before are owed, too
                 gaps, self.first = self.owe(0, index - 1), 0
@@ -162,6 +166,11 @@ class Stream:
         unwrapped = raw + self.offset
         return unwrapped - self.modulus if unwrapped >= index else unwrapped
 
+    def _is_ahead(self, index: int) -> bool:
+        if self.first is None:
+            return self.expected is not None and index >= self.expected
+        return index > self.newest + 1
+
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as plain lists, dicts, numbers and texts."""
         return {
@@ -169,6 +178,7 @@ class Stream:
             "origin_signature": None if self.origin_signature is None else list(self.origin_signature),
             "missing": self.missing.snapshot(),
             "spoilt": self.spoilt.snapshot(),
+            "apart": self.apart.snapshot(),
             "tallies": {bucket: [count, ranges.snapshot()] for bucket, (count, ranges) in self.tallies.items()},
         }
 
@@ -180,7 +190,8 @@ class Stream:
             setattr(stream, field, tree[field])
         if tree["origin_signature"] is not None:
             stream.origin_signature = Signature(*tree["origin_signature"])
-        stream.missing, stream.spoilt = Ranges.restore(tree["missing"]), Ranges.restore(tree["spoilt"])
+        stream.missing, stream.spoilt, stream.apart = (
+            Ranges.restore(tree[name]) for name in ("missing", "spoilt", "apart"))
         stream.tallies = {bucket: (count, Ranges.restore(ranges))
                           for bucket, (count, ranges) in tree["tallies"].items()}
         return stream

@@ -235,6 +235,29 @@ def test_repeats_by_request_have_numbers_of_their_own(feed):
     assert feed.total.measured == 7
 
 
+def test_repeats_numbered_behind_the_plan_open_no_gap(feed):
+    planned = [frame(index, expected=10) for index in range(10)]
+    feed(*planned[:4], frame(10, recollects=2, expected=10), *planned[4:6], frame(11, recollects=3, expected=10))
+    assert feed(frame(11, recollects=3, expected=10)) == [None]   # the same one again
+    feed(*planned[6:9])
+    assert feed.events == ["duplicate"]
+    feed.ledger.close(EndOfAcquisition())
+    assert feed.total.missing == tally(9)
+    assert feed.total.out_of_order == Tally()
+    assert feed(frame(12, recollects=4)) == [("acquisition-1", 12)]   # after the end; it belongs to what it replaces
+
+
+def test_a_repeat_that_runs_ahead_of_a_lost_frame_does_not_hide_the_loss(feed):
+    feed(0, 1, frame(3, recollects=0), 4)
+    assert feed.total.missing == tally(2)
+
+
+def test_a_listener_that_came_late_and_sees_a_repeat_first(feed):
+    feed(frame(10, recollects=2, expected=10), frame(5, expected=10), frame(6, expected=10))
+    assert feed.total.missing == tally((0, 4))
+    assert feed.events == ["gap"]
+
+
 def test_spoilt_numbers_are_not_missing_and_may_come_again(feed):
     feed(0, 1)
     assert feed.refuse(bucket="malformed", index=2).index == 2
@@ -329,6 +352,7 @@ def test_state_stays_small_over_many_frames(feed):
 
 STEP = st.one_of(
     st.tuples(st.just("frame"), st.integers(0, 300), st.integers(0, 2)),
+    st.tuples(st.just("again"), st.integers(0, 300), st.integers(0, 2)),
     st.tuples(st.just("refused"), st.integers(0, 300), st.integers(0, 2)),
     st.tuples(st.just("malformed"), st.none() | st.integers(0, 300), st.just(0)),
     st.tuples(st.just("dropped"), st.integers(-1, 300), st.just(0)),
@@ -340,11 +364,12 @@ def follow(ledger, steps, names):
     accepted = []
     for kind, index, content in steps:
         name = names[(index or 0) % len(names)]
-        if kind in ("frame", "refused"):
-            admitted, _ = ledger.admit(frame(index, content, acquisition=name, expected=None if content else 250))
-            if admitted is not None and kind == "frame":
+        if kind in ("frame", "again", "refused"):
+            admitted, _ = ledger.admit(frame(index, content, acquisition=name, expected=None if content else 250,
+                                             recollects=index // 2 + 1 if kind == "again" else None))
+            if admitted is not None and kind != "refused":
                 ledger.count(admitted)
-                accepted.append((admitted.acquisition, admitted.index))
+                accepted.append((admitted.acquisition, admitted.index, kind))
             elif admitted is not None:
                 ledger.count(Refusal(reason="why", index=admitted.index, acquisition=admitted.acquisition))
         elif kind == "end":
@@ -359,17 +384,17 @@ def follow(ledger, steps, names):
 def test_every_frame_ends_somewhere(steps, names):
     ledger = Ledger()
     accepted = follow(ledger, steps, names)
-    assert len(set(accepted)) == len(accepted)   # (acquisition, index) is unique among measured frames
+    assert len({key[:2] for key in accepted}) == len(accepted)   # (acquisition, index) is unique among measured frames
     for total in (ledger.accounting(), *ledger.accounting_by_acquisition().values()):
         buckets = (total.duplicate, total.malformed, total.refused, total.dropped)
         assert total.received == total.measured + sum(tally.count for tally in buckets)
     for name, total in ledger.accounting_by_acquisition().items():
-        came = {index for owner, index in accepted if owner == name} | numbers(total.refused) | numbers(
-            total.malformed) | numbers(total.dropped)
+        measured = {index for owner, index, _ in accepted if owner == name}
+        came = measured | numbers(total.refused) | numbers(total.malformed) | numbers(total.dropped)
         missing = numbers(total.missing)
         assert total.missing.count == len(missing)
-        assert not missing & {index for owner, index in accepted if owner == name}
-        good = {index for owner, index in accepted if owner == name} | numbers(total.refused)
+        assert not missing & measured
+        good = {index for owner, index, kind in accepted if owner == name and kind == "frame"} | numbers(total.refused)
         if good:
             assert set(range(min(good), max(good) + 1)) <= came | missing
 

@@ -14,7 +14,7 @@ import msgspec
 
 from monitor.rows import Charts, Key, RowTable
 from streamer.errors import ProtocolError
-from streamer.records import Alert, AnyArray, FlowResult, FrameRow, Kind, SpectraResult, Status
+from streamer.records import STRAIN_PLANES, Alert, AnyArray, FlowResult, FrameRow, Kind, SpectraResult, Status
 from streamer.wire import SPECTRA_PAYLOADS, Result
 
 SEVERITIES = ("NO_ALARM", "MINOR", "MAJOR", "INVALID")
@@ -167,22 +167,10 @@ class Store:
         self.status = _convert(result, Status)
 
     def _take_image(self, result: Result) -> None:
-        header = {name: value for name, value in result.header.items() if name != "spectra"}
-        picture = _convert(Result(result.topic, header, result.arrays), Picture)
-        if picture.image is None or picture.image.ndim != 2 or 0 in picture.image.shape or picture.binning < 1:
-            raise ProtocolError(f"picture of frame {picture.index} is not a 2-D image with a binning of 1 or more")
-        if picture.deblurred is not None and picture.deblurred.shape != picture.image.shape:
-            raise ProtocolError(f"preview of frame {picture.index} has shape {picture.deblurred.shape}, its picture "
-                                f"{picture.image.shape}; expected the same")
-        self.picture = msgspec.structs.replace(picture, spectra=_spectra(result))
+        self.picture = picture_of(result)
 
     def _take_flow(self, result: Result) -> None:
-        flow = _convert(result, FlowResult)
-        grid = (flow.grid_y_px.size, flow.grid_x_px.size)
-        if flow.displacement_px.shape != (2, *grid) or flow.valid.shape != grid or flow.sigma_px.shape != grid:
-            raise ProtocolError(f"field of frame {flow.index} has shapes that do not belong together: displacement "
-                                f"{flow.displacement_px.shape}, valid {flow.valid.shape}, grid {grid}")
-        self.flow = flow
+        self.flow = flow_of(result)
 
     def _put(self, row: FrameRow, sequence: int) -> bool:
         if not self._table.put(row, sequence):
@@ -240,6 +228,39 @@ class Store:
         """Copy the columns that are drawn."""
         with self._lock:
             return self._table.charts(self.version)
+
+
+def picture_of(result: Result) -> Picture:
+    """Make a record of an ``image`` message.
+
+    Raises
+    ------
+    ProtocolError
+        If a field is missing or of another type, or its arrays do not fit together.
+    """
+    header = {name: value for name, value in result.header.items() if name != "spectra"}
+    picture = _convert(Result(result.topic, header, result.arrays), Picture)
+    if picture.image is None or picture.image.ndim != 2 or 0 in picture.image.shape or picture.binning < 1:
+        raise ProtocolError(f"picture of frame {picture.index} is not a 2-D image with a binning of 1 or more")
+    if picture.deblurred is not None and picture.deblurred.shape != picture.image.shape:
+        raise ProtocolError(f"preview of frame {picture.index} has shape {picture.deblurred.shape}, its picture "
+                            f"{picture.image.shape}; expected the same")
+    return msgspec.structs.replace(picture, spectra=_spectra(result))
+
+
+def flow_of(result: Result) -> FlowResult:
+    """Make a record of a ``flow`` message; raises like `picture_of`."""
+    flow = _convert(result, FlowResult)
+    grid = (flow.grid_y_px.size, flow.grid_x_px.size)
+    if flow.displacement_px.shape != (2, *grid) or flow.valid.shape != grid or flow.sigma_px.shape != grid:
+        raise ProtocolError(f"field of frame {flow.index} has shapes that do not belong together: displacement "
+                            f"{flow.displacement_px.shape}, valid {flow.valid.shape}, grid {grid}")
+    strain = () if flow.strain is None else flow.strain.shape
+    regions = () if flow.regions is None else flow.regions.shape
+    if strain not in ((), (len(STRAIN_PLANES), *grid)) or regions not in ((), grid):
+        raise ProtocolError(f"field of frame {flow.index} has a grid of {grid}, but strain {strain} and regions "
+                            f"{regions}")
+    return flow
 
 
 def _spectra(result: Result) -> SpectraResult | None:

@@ -44,5 +44,9 @@ class CommandError(TxmError, ValueError):
     """A command that cannot be carried out."""
 
 
+class ChannelError(TxmError, OSError):
+    """An alert that could not be delivered, or results that cannot be shown to others."""
+
+
 class LinkError(TxmError, OSError):
     """A socket that cannot be bound or connected, or a peer that does not answer."""

@@ -23,7 +23,7 @@ import numpy as np
 from streamer import __version__
 from streamer.errors import SessionError
 from streamer.packing import pack_power, unpack_power
-from streamer.records import Alert, Command, Event, FlowResult, FrameRow, SpectraResult
+from streamer.records import Alert, Command, Event, FlowResult, FrameRow, Notice, SpectraResult
 
 FILE_NAME = "session.sqlite"
 SCHEMA = 1
@@ -48,6 +48,8 @@ CREATE TABLE IF NOT EXISTS frames ({_quoted(_FRAME_COLUMNS)}, sequence INTEGER N
     PRIMARY KEY (acquisition, "index"));
 CREATE INDEX IF NOT EXISTS frames_by_sequence ON frames (sequence);
 CREATE TABLE IF NOT EXISTS alerts ({_quoted(_ALERT_COLUMNS)}, sequence INTEGER NOT NULL, PRIMARY KEY (id));
+CREATE TABLE IF NOT EXISTS undelivered (channel TEXT, alert INTEGER, sequence INTEGER NOT NULL, occasion TEXT NOT NULL,
+    PRIMARY KEY (channel, alert));
 CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, {_quoted(_EVENT_COLUMNS)});
 CREATE TABLE IF NOT EXISTS flows (acquisition TEXT, "index" INTEGER, view TEXT, reference_index INTEGER,
     drift_y_px REAL, drift_x_px REAL, rows INTEGER, columns INTEGER, grid_y_px BLOB, grid_x_px BLOB,
@@ -65,6 +67,9 @@ class Batch(msgspec.Struct, kw_only=True):
     rows: list[tuple[int, FrameRow]] = []
     """With the sequence number under which each row is published."""
     alerts: list[tuple[int, Alert]] = []
+    undelivered: list[Notice] = []
+    """Alerts that are to be told, in the same transaction as the alerts themselves."""
+    delivered: list[Notice] = []
     events: list[Event] = []
     flows: list[FlowResult] = []
     spectra: list[SpectraResult] = []
@@ -127,6 +132,11 @@ class Journal:
              for sequence, row in batch.rows))
         db.executemany(f"INSERT OR REPLACE INTO alerts VALUES ({_marks(_ALERT_COLUMNS)}, ?)",  # noqa: S608
                        ((*msgspec.structs.astuple(alert), sequence) for sequence, alert in batch.alerts))
+        db.executemany("INSERT OR REPLACE INTO undelivered VALUES (?, ?, ?, ?)",
+                       ((notice.channel, notice.alert.id, notice.sequence, notice.occasion)
+                        for notice in batch.undelivered))
+        db.executemany("DELETE FROM undelivered WHERE channel = ? AND alert = ? AND sequence <= ?",
+                       ((notice.channel, notice.alert.id, notice.sequence) for notice in batch.delivered))
         db.executemany(f"INSERT INTO events VALUES (NULL, {_marks(_EVENT_COLUMNS)})",  # noqa: S608
                        (msgspec.structs.astuple(event) for event in batch.events))
         db.executemany(f"INSERT OR REPLACE INTO flows VALUES ({', '.join('?' * 16)})",  # noqa: S608
@@ -155,19 +165,36 @@ class Journal:
 
         In order of arrival; with a `limit`, the first ones in order of their sequence numbers.
         """
+        order = "arrival" if limit is None else "sequence"
+        return self._frames(f"sequence > ? ORDER BY {order} LIMIT ?", (since, -1 if limit is None else limit))
+
+    def row(self, index: int, *, acquisition: str | None = None) -> FrameRow | None:
+        """Return the row of a frame, without an acquisition the newest one of that number; None without any."""
+        where, values = _where(index=index, acquisition=acquisition)
+        found = next(self._frames(f"{where} ORDER BY arrival DESC LIMIT 1", values), None)
+        return None if found is None else found[1]
+
+    def _frames(self, condition: str, values: Sequence[object]) -> Iterator[tuple[int, FrameRow]]:
         stored = {name for _, name, *_ in self._read("PRAGMA table_info(frames)")}
         names = [name for name in _FRAME_COLUMNS if name in stored]   # a session of before may know fewer
-        order = "arrival" if limit is None else "sequence"
-        query = f"SELECT sequence, {_quoted(names)} FROM frames WHERE sequence > ? ORDER BY {order} LIMIT ?"  # noqa: S608
-        for sequence, *values in self._read(query, (since, -1 if limit is None else limit)):
-            fields = dict(zip(names, values, strict=True))
+        query = f"SELECT sequence, {_quoted(names)} FROM frames WHERE {condition}"  # noqa: S608
+        for sequence, *row in self._read(query, values):
+            fields = dict(zip(names, row, strict=True))
             yield sequence, FrameRow(**(fields | {"provisional": bool(fields["provisional"])}))
 
     def alerts(self) -> Iterator[tuple[int, Alert]]:
         """Yield all alerts with their sequence numbers."""
         query = f"SELECT sequence, {_quoted(_ALERT_COLUMNS)} FROM alerts ORDER BY id"  # noqa: S608
         for sequence, *values in self._read(query):
-            yield sequence, Alert(**dict(zip(_ALERT_COLUMNS, values, strict=True)))
+            yield sequence, _alert(values)
+
+    def undelivered(self, channel: str, *, limit: int) -> Iterator[Notice]:
+        """Yield the oldest alerts that a channel has still to deliver, each as it is now."""
+        columns = ", ".join(f'alerts."{name}"' for name in _ALERT_COLUMNS)
+        query = (f"SELECT occasion, undelivered.sequence, {columns} FROM undelivered "  # noqa: S608
+                 "JOIN alerts ON alerts.id = alert WHERE channel = ? ORDER BY undelivered.sequence LIMIT ?")
+        for occasion, sequence, *values in self._read(query, (channel, limit)):
+            yield Notice(channel=channel, occasion=occasion, sequence=sequence, alert=_alert(values))
 
     def events(self) -> Iterator[Event]:
         """Yield what happened to the stream, in order."""
@@ -286,6 +313,11 @@ class Journal:
 
 def _marks(columns: Sequence[str]) -> str:
     return ", ".join("?" * len(columns))
+
+
+def _alert(values: Sequence[Any]) -> Alert:
+    fields = dict(zip(_ALERT_COLUMNS, values, strict=True))
+    return Alert(**(fields | {"active": bool(fields["active"]), "escalated": bool(fields["escalated"])}))
 
 
 def _where(**wanted: object) -> tuple[str, tuple[object, ...]]:

@@ -167,6 +167,24 @@ STRAIN_PLANES = ("divergence", "shear", "rotation_deg", "principal_largest", "pr
 """Planes of `FlowResult.strain`, as ``streamer.imaging.strain`` defines them."""
 
 
+class PictureResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A picture of a frame for the screen, as it was kept: value = offset + scale * pixel."""
+
+    index: int
+    acquisition: str
+    view: str
+    kind: Literal["corrected", "raw"]
+    """Frames that nothing was corrected in have one picture for both."""
+    pixels: NDArray[np.uint8]
+    """(M // binning, N // binning); values beyond its levels are cut off, JPEG adds an error of about a step."""
+    binning: int
+    """1 or n: a pixel stands for n x n."""
+    offset: float
+    scale: float
+    pixel_size_nm: float | None = None
+    """Of the frame, not of the binned picture."""
+
+
 class SpectraResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Power spectra of one frame and of its reference: Fourier modes by direction, noise included.
 
@@ -202,6 +220,9 @@ class SpectraResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 Severity = Literal["NO_ALARM", "MINOR", "MAJOR", "INVALID"]
+SEVERITIES: tuple[Severity, ...] = ("NO_ALARM", "MINOR", "MAJOR", "INVALID")
+"""Names of EPICS; the place in this list is its number."""
+
 AlertState = Literal["new", "acknowledged", "requested", "recollected", "closed"]
 """requested: its frames are asked for again; recollected: good ones have come."""
 
@@ -223,7 +244,9 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 1
     """How many frames this alert stands for."""
     state: AlertState = "new"
+    """How far it has come. It needs somebody as long as it is not closed and `who` is empty."""
     who: str = ""
+    """Who acknowledged it; empty: nobody has."""
     note: str = ""
     active: bool = True
     """Whether what raised it still holds; one that is over stays in sight until somebody acknowledges it."""
@@ -237,6 +260,21 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Newest frame that was taken again for it."""
     recollected_verdict: Verdict | None = None
     """Of that frame."""
+
+
+Occasion = Literal["new", "worse", "escalated", "closed"]
+"""Why somebody is told of an alert; worse: its severity rose. That it counts on is no occasion."""
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert that is to be told through a channel."""
+
+    channel: str
+    """Name of the channel, the same after a restart."""
+    occasion: Occasion
+    sequence: int
+    """Of the alert as published; a newer notice of the same alert replaces this one."""
+    alert: Alert
 
 
 RecollectionState = Literal["open", "served", "given_up", "expired", "withdrawn"]
@@ -406,6 +444,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     latency_p95_ms: float | None = None
     flow_done: int = 0
     flow_skipped: int = 0
+    pictures_skipped: int = 0
+    """Frames whose full picture was not kept, because frames came faster."""
     last_frame_age_s: float | None = None
     pixel_size_nm: float | None = None
     calibration: CalibrationState = CalibrationState()

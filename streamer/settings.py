@@ -19,10 +19,11 @@ from streamer.errors import SettingsError
 
 
 def _meta(
-    text: str, *, unit: str = "", low: float | None = None, high: float | None = None, live: bool = False
+    text: str, *, unit: str = "", low: float | None = None, high: float | None = None, live: bool = False,
+    secret: bool = False,
 ) -> Meta:
-    """Describe a setting; `live` ones may be changed while the streamer runs."""
-    return Meta(description=text, ge=low, le=high, extra={"unit": unit, "live": live})
+    """Describe a setting; `live` ones may be changed while the streamer runs, `secret` ones are never published."""
+    return Meta(description=text, ge=low, le=high, extra={"unit": unit, "live": live, "secret": secret})
 
 
 class FramesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -212,6 +213,107 @@ class AlertsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     disk_free_gb: Annotated[
         float, _meta("Less free disk than this raises an alert.", unit="GB", low=0.0, high=1e6, live=True)
     ] = 1.0
+    drift_px: Annotated[
+        float, _meta("A trend of the drift faster than this raises an alert; 0 for never.",
+                     unit="px/frame", low=0.0, high=1e5, live=True)
+    ] = 10.0
+    overload_share: Annotated[
+        float, _meta("A queue that stays filled to this share raises an alert.", low=0.1, high=1.0, live=True)
+    ] = 0.9
+    escalate_s: Annotated[
+        float, _meta("An alert that nobody acknowledges for so long escalates: MINOR becomes MAJOR; 0 for never.",
+                     unit="s", low=0.0, high=1e6, live=True)
+    ] = 300.0
+
+
+class RecollectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Requests to take frames again."""
+
+    automatic: Annotated[
+        bool, Meta(description="Ask for blurred and bad frames without being told.", extra={"live": True})
+    ] = True
+    shortest_px: Annotated[
+        float, _meta("Blur shorter than this is not worth another exposure; 0 asks for every blurred frame.",
+                     unit="px", low=0.0, high=100.0, live=True)
+    ] = 2.0
+    limit: Annotated[
+        int, _meta("A frame is given up when it was taken again so often without becoming sharp.",
+                   unit="frames", low=1, high=100, live=True)
+    ] = 3
+
+
+class PicturesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Pictures of the frames for the screen, kept in the folder of the session."""
+
+    kept_mb: Annotated[
+        float, _meta("Disk for pictures; the oldest of unremarkable frames make room. 0 keeps none.",
+                     unit="MB", low=0.0, high=1e7, live=True)
+    ] = 2000.0
+    offline: Annotated[
+        Literal["none", "thumbnails", "all"],
+        Meta(description="What 'analyse' keeps: the recording itself holds the pictures."),
+    ] = "none"
+
+
+Loudness = Literal["MINOR", "MAJOR", "INVALID"]
+
+
+class NotifySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is told of alerts; a channel works when it is given where to."""
+
+    jsonl_path: Annotated[
+        str, Meta(description="File to which alerts are appended, a line of JSON each; empty for none.")
+    ] = ""
+    jsonl_severity: Annotated[Loudness, Meta(description="Least severity of an alert for the file.")] = "MINOR"
+    command: Annotated[
+        tuple[str, ...],
+        Meta(description="Program and its arguments, run for alerts without a shell; {severity}, {rule}, {text}, ... "
+             "are replaced. Empty for none."),
+    ] = ()
+    command_severity: Annotated[Loudness, Meta(description="Least severity of an alert for the program.")] = "MAJOR"
+    webhook_url: Annotated[
+        str, _meta("Address to which alerts are posted as JSON; empty for none.", secret=True)
+    ] = ""
+    webhook_severity: Annotated[Loudness, Meta(description="Least severity of an alert for the webhook.")] = "MAJOR"
+    apprise_urls: Annotated[
+        tuple[str, ...],
+        _meta("E-mail and chat services as apprise addresses, such as mailto://...; needs the 'notify' extra.",
+              secret=True),
+    ] = ()
+    apprise_severity: Annotated[Loudness, Meta(description="Least severity of an alert for these services.")] = "MAJOR"
+    apprise_interval_s: Annotated[
+        float, _meta("Least time between two messages to one of these services; what comes meanwhile goes together.",
+                     unit="s", low=0.0, high=86_400.0)
+    ] = 60.0
+    interval_s: Annotated[
+        float, _meta("Least time between two calls of any other channel; what comes meanwhile goes together.",
+                     unit="s", low=0.0, high=86_400.0)
+    ] = 1.0
+    timeout_s: Annotated[
+        float, _meta("A program or webhook that takes longer has failed.", unit="s", low=0.05, high=600.0)
+    ] = 10.0
+    retry_s: Annotated[
+        float, _meta("A channel that failed is tried again after this time, then after twice as long, and so on.",
+                     unit="s", low=0.01, high=600.0)
+    ] = 1.0
+    epics_prefix: Annotated[
+        str, Meta(description="Start of the names of the EPICS process variables, such as 'TXM:Live:'; empty for none. "
+                  "Needs the 'epics' extra.")
+    ] = ""
+    epics_network: Annotated[
+        Literal["loopback", "environment", "isolated"],
+        Meta(description="Who reaches the process variables: 'loopback' this machine on the usual port, 'environment' "
+             "what EPICS_PVAS_* says, 'isolated' this machine on any free port."),
+    ] = "loopback"
+
+
+class MetricsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Figures for Prometheus."""
+
+    endpoint: Annotated[
+        str, Meta(description="HOST:PORT on which Prometheus may ask, such as '127.0.0.1:9108'; empty for none. "
+                  "Needs the 'metrics' extra.")
+    ] = ""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -232,6 +334,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     flow: FlowSettings = FlowSettings()
     engine: EngineSettings = EngineSettings()
     alerts: AlertsSettings = AlertsSettings()
+    recollect: RecollectSettings = RecollectSettings()
+    notify: NotifySettings = NotifySettings()
+    metrics: MetricsSettings = MetricsSettings()
+    pictures: PicturesSettings = PicturesSettings()
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -245,6 +351,7 @@ class Setting(msgspec.Struct, frozen=True):
     low: float | None
     high: float | None
     live: bool
+    secret: bool
 
     @property
     def allowed(self) -> str:
@@ -255,6 +362,8 @@ class Setting(msgspec.Struct, frozen=True):
             return "true or false"
         if self.type is str:
             return "a text"
+        if get_origin(self.type) is tuple:
+            return "a list of texts"
         kind = "a whole number" if self.type is int else "a number"
         if self.low is None and self.high is None:
             return kind
@@ -277,7 +386,8 @@ def _walk(section: type[msgspec.Struct], prefix: str) -> Iterable[Setting]:
         plain, meta = get_args(hint)[:2]
         extra = meta.extra or {}
         yield Setting(prefix + name, plain, getattr(defaults, name), meta.description or "",
-                      extra.get("unit", ""), meta.ge, meta.le, bool(extra.get("live", False)))
+                      extra.get("unit", ""), meta.ge, meta.le, bool(extra.get("live", False)),
+                      bool(extra.get("secret", False)))
 
 
 def load(path: Path | None = None, assignments: Iterable[str] = ()) -> Settings:
@@ -326,8 +436,11 @@ def update(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     return msgspec.convert(tree, Settings)
 
 
-def to_toml(settings: Settings | None = None) -> str:
-    """Write all settings as a commented TOML page, which `load` reads back."""
+def to_toml(settings: Settings | None = None, *, masked: bool = False) -> str:
+    """Write all settings as a commented TOML page, which `load` reads back.
+
+    `masked` is for pages that others may see: it hides addresses that hold a password or a key.
+    """
     tree = msgspec.to_builtins(settings or Settings())
     lines = ["# Settings of txm-streamer. Every line shows the value in force; change what you need."]
     section = ""
@@ -337,11 +450,18 @@ def to_toml(settings: Settings | None = None) -> str:
             section = head
             lines += ["", f"[{section}]"]
         value = (tree[head] if head else tree)[name]
+        if masked and setting.secret:
+            value = _hidden(value)
         live = "; may be changed while running" if setting.live else ""
         unit = f" [{setting.unit}]" if setting.unit else ""
         lines += ["", f"# {setting.text}", f"# {setting.allowed}{unit}; default {_literal(setting.default)}{live}",
                   f"{name} = {_literal(value)}"]
     return "\n".join(lines) + "\n"
+
+
+def _hidden(value: Any) -> Any:
+    """Show whether a text, or how many texts, are given, and no more."""
+    return ["***"] * len(value) if isinstance(value, list | tuple) else value and "***"
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -372,9 +492,10 @@ def _check(setting: Setting, value: Any) -> None:
     try:
         msgspec.convert(value, hint)
     except msgspec.ValidationError as error:
-        choices = [str(choice) for choice in get_args(setting.type)]
+        choices = list(get_args(setting.type)) if get_origin(setting.type) is Literal else []
         hint_text = _nearest(str(value), choices) if choices else ""
-        raise SettingsError(f"setting {setting.key} = {value!r} is not allowed: expected {setting.allowed}"
+        shown = "***" if setting.secret else repr(value)
+        raise SettingsError(f"setting {setting.key} = {shown} is not allowed: expected {setting.allowed}"
                             f"{hint_text} (default {_literal(setting.default)})") from error
 
 
@@ -391,4 +512,6 @@ def _literal(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return msgspec.json.encode(value).decode()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_literal, value))}]"
     return repr(value)

@@ -13,13 +13,16 @@ import msgspec
 from streamer.errors import SessionError
 from streamer.journal import Batch, Journal
 from streamer.pipeline import Key
-from streamer.records import Alert, AnyArray, Command, Event, FlowResult, FrameRow, SpectraResult
+from streamer.records import Alert, AnyArray, Command, Event, FlowResult, FrameRow, Notice, SpectraResult
 from streamer.wire import Topic
 
 log = logging.getLogger(__name__)
 
 Publish = Callable[[Topic, int, Any, Mapping[str, AnyArray]], None]
 """Called with topic, sequence number, fields and arrays of every result."""
+
+Due = Callable[[Alert, int], list[Notice]]
+"""Called with every alert and its sequence number; tells through which channels it is to be told."""
 
 _HISTORY = 4096
 """Rows kept for revision; older ones are final."""
@@ -40,13 +43,16 @@ class Recorder:
         Open for writing.
     publish : callable
         Called for every result after it was committed.
+    due : callable
+        Called for every alert; what it returns is committed with the alert.
     """
 
-    def __init__(self, journal: Journal, *, publish: Publish | None = None) -> None:
+    def __init__(self, journal: Journal, *, publish: Publish | None = None, due: Due | None = None) -> None:
         self.journal = journal
         self.problem = ""
         """Why the journal cannot be written; empty when all is well."""
         self._publish = publish
+        self._due = due
         self._rows: OrderedDict[Key, FrameRow] = OrderedDict()
         self._sequences: dict[Topic, int] = {}
         self._batch = Batch()
@@ -107,7 +113,13 @@ class Recorder:
         """Add an alert, or the new state of one."""
         sequence = self._next("alert")
         self._batch.alerts.append((sequence, alert))
+        if self._due is not None:
+            self._batch.undelivered += self._due(alert, sequence)
         self._outgoing.append(("alert", sequence, alert, {}))
+
+    def delivered(self, notices: list[Notice]) -> None:
+        """Note that alerts were told."""
+        self._batch.delivered += notices
 
     def event(self, event: Event) -> None:
         """Add something that happened to the stream."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import math
 import time
@@ -14,8 +15,8 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from streamer.errors import LinkError, ProtocolError
-from streamer.records import Command
-from streamer.wire import TOPICS, Result, decode_reply, decode_result, encode_request
+from streamer.records import Command, FlowResult, PictureResult
+from streamer.wire import TOPICS, Result, decode_flow, decode_picture, decode_reply, decode_result, encode_request
 
 DEFAULT_RESULTS = "tcp://127.0.0.1:5556"
 _ANY_HOST = frozenset({"0.0.0.0", "*", "::"})  # noqa: S104  (recognised, never bound)
@@ -148,6 +149,51 @@ class Client:
         if not isinstance(found, dict):
             raise ProtocolError(f"spectra are {type(found).__name__}, expected an object")
         return found
+
+    def picture(self, index: int, acquisition: str | None = None, kind: str = "corrected") -> PictureResult:
+        """Ask for the picture of a frame; without an acquisition, of the newest frame of that number.
+
+        Parameters
+        ----------
+        kind : str
+            ``corrected`` or ``raw``.
+
+        Raises
+        ------
+        CommandError
+            If there is no such frame or its picture is not kept; the text says why.
+        """
+        return decode_picture(self.request("picture", index=index, acquisition=acquisition, kind=kind))
+
+    def thumbnails(self, since: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Ask for the thumbnails made since a number, page by page to the newest.
+
+        Returns
+        -------
+        thumbnails : list of dict
+            ``index``, ``acquisition``, ``view``, ``data`` (JPEG, bytes), in the order in which they were made.
+        next : int
+            Where to go on.
+        """
+        every, more = [], True
+        while more:
+            page = self.request("thumbnails", since=since)
+            try:
+                every += [{**small, "data": base64.b64decode(small["data"])} for small in page["thumbnails"]]
+                since, more = page["next"], page["more"]
+            except (TypeError, KeyError, ValueError) as error:
+                raise ProtocolError(f"thumbnails cannot be read: {error}") from error
+        return every, since
+
+    def flow(self, index: int, acquisition: str | None = None) -> FlowResult:
+        """Ask for the displacement field of a frame; without an acquisition, of the newest frame of that number.
+
+        Raises
+        ------
+        CommandError
+            If there is no such frame or it has no field.
+        """
+        return decode_flow(self.request("flow", index=index, acquisition=acquisition))
 
     def close(self) -> None:
         """Close all sockets."""

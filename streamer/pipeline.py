@@ -70,6 +70,8 @@ class Outcome:
     image: FloatArray | None = None
     weight: FloatArray | None = None
     """Expected photons in `image`, 1 = brightest; None: not known."""
+    corrected: bool = False
+    """Whether `image` is more than the raw picture without its outliers."""
     noise: NoiseShape | None = None
     """Of `image`; None: white."""
     spectra: SpectraResult | None = None
@@ -220,6 +222,7 @@ class Pipeline:
                                     sigma_px=row.drift_sigma_px or 0.0)
         clock.lap("track")
         return Outcome(row, revisions=tuple(revisions), image=measurement.image, weight=context.correction.weight,
+                       corrected=context.correction.gain is not None or context.correction.dark is not None,
                        noise=measurement.noise, spectra=spectra, flow=task, lost=moved.lost, jump_px=moved.jump_px,
                        focus_loss_px=sharp.focus_loss_px, leaving=leaving, stage=stage, elapsed_ms=elapsed)
 

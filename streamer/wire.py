@@ -5,6 +5,7 @@ A result is ``[topic, header, payload, ...]``; the header names each payload wit
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -13,7 +14,7 @@ import msgspec
 import numpy as np
 
 from streamer.errors import CommandError, ProtocolError
-from streamer.records import AnyArray, Command
+from streamer.records import AnyArray, Command, FlowResult, PictureResult
 
 SCHEMA = 1
 """Raised when a field changes its meaning or goes; new fields do not raise it."""
@@ -144,6 +145,64 @@ def decode_reply(data: Buffer) -> tuple[int | str | None, Any]:
     if tree.get("ok") is False:
         raise CommandError(str(tree.get("error", "the streamer gave no reason")))
     raise ProtocolError("reply has no 'ok'; is this the control endpoint of a txm-streamer?")
+
+
+def encode_array(array: AnyArray) -> dict[str, Any]:
+    """Write an array as it stands in an answer: ``dtype``, ``shape`` and ``data`` (base64)."""
+    little = _little(array)
+    return {"dtype": little.dtype.str, "shape": list(array.shape), "data": base64.b64encode(little.tobytes()).decode()}
+
+
+def decode_array(name: str, tree: Any) -> AnyArray:
+    """Read what `encode_array` wrote.
+
+    Raises
+    ------
+    ProtocolError
+        If it is no array.
+    """
+    try:
+        payload = msgspec.convert({**tree, "name": name}, Payload)
+        return _read(payload, base64.b64decode(tree["data"], validate=True))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ProtocolError(f"{name} cannot be read as an array: {error}") from error
+
+
+def decode_flow(tree: Any) -> FlowResult:
+    """Read the answer to ``flow``.
+
+    Raises
+    ------
+    ProtocolError
+        If it is none.
+    """
+    if not isinstance(tree, dict):
+        raise ProtocolError(f"flow is {type(tree).__name__}, expected an object")
+    fields: dict[str, Any] = {
+        name: decode_array(name, value) if isinstance(value, dict) and "dtype" in value else value
+        for name, value in tree.items() if name in FlowResult.__struct_fields__}
+    try:
+        return FlowResult(**fields)
+    except TypeError as error:
+        raise ProtocolError(f"flow is incomplete: {error}") from error
+
+
+def decode_picture(tree: Any) -> PictureResult:
+    """Read the answer to ``picture``.
+
+    Raises
+    ------
+    ProtocolError
+        If it is none, or the picture is broken.
+    """
+    import imagecodecs  # noqa: PLC0415  (slow to load; most listeners ask for no pictures)
+
+    try:
+        pixels = imagecodecs.jpeg8_decode(base64.b64decode(tree["data"], validate=True))
+        fields: dict[str, Any] = {name: tree[name] for name in PictureResult.__struct_fields__ if name != "pixels"}
+    except (TypeError, KeyError, ValueError, RuntimeError) as error:
+        raise ProtocolError(f"picture cannot be read: {error}") from error
+    return PictureResult(**fields, pixels=pixels)
 
 
 def _json_object(data: Buffer, what: str) -> dict[str, Any]:

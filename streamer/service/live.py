@@ -20,9 +20,10 @@ from streamer.records import AnyArray, EndOfAcquisition, Frame, Refusal, Status
 from streamer.service.commands import Commands, Request
 from streamer.service.conveyor import Conveyor
 from streamer.service.inbox import Dropped, Inbox, Item
+from streamer.service.keeper import Keeper
 from streamer.service.lane import FlowDone, FlowLane
 from streamer.service.outbox import Outbox
-from streamer.service.preview import Preview, Previewer, picture
+from streamer.service.preview import Preview, Previewer, picture, uncorrected
 from streamer.service.recorder import Recorder
 from streamer.service.spectra import with_picture
 from streamer.service.timing import Rate
@@ -101,6 +102,7 @@ class Service:
         self.recorder = Recorder(self._journal, publish=self.outbox.publish)
         self._lane = FlowLane(self.inbox.put_urgent)
         self._previewer = Previewer(self.inbox.put_urgent)
+        self._keeper = Keeper(folder, kept_mb=settings.pictures.kept_mb)
         self.conveyor = Conveyor(settings, self.recorder, self._executor, ahead=worker_count(settings.engine),
                                  on_flow=self._lane.put, on_image=self._show)
         self._received = Rate()
@@ -108,7 +110,7 @@ class Service:
         self._last_frame: float | None = None
         self._last_image = 0.0
         self._shown: Key | None = None
-        self._shown_spectra: dict[str, AnyArray] = {}
+        self._beside_image: dict[str, AnyArray] = {}
         self._next_tick = 0.0
         self._pixel_size_nm = settings.pixel_size_nm or None
         self._acquisition = ""
@@ -190,23 +192,28 @@ class Service:
             self.recorder.add_problems(key, problems)
 
     def _show(self, frame: Frame, outcome: Outcome) -> None:
-        """Send the newest picture, not more often than asked for."""
+        """Keep the picture of every frame, and send the newest one, not more often than asked for."""
+        self._keeper.kept_mb = self.settings.pictures.kept_mb
+        self._keeper.offer(frame, outcome, pixel_size_nm=self._pixel_size_nm)
         now = time.monotonic()
         if outcome.image is None or now - self._last_image < 1.0 / self.settings.results.image_rate_hz:
             return
         self._last_image = now
         coding, image = picture(outcome.image)
-        about_spectra, self._shown_spectra = with_picture(outcome.spectra)
+        about_spectra, self._beside_image = with_picture(outcome.spectra)
         fields = coding | about_spectra | {"index": outcome.row.index, "acquisition": outcome.row.acquisition,
                            "view": outcome.row.view, "kind": frame.kind, "pixel_size_nm": self._pixel_size_nm}
         self._shown = outcome.row.acquisition, outcome.row.index
+        if outcome.corrected:
+            about_raw, raw = uncorrected(frame.pixels)
+            fields, self._beside_image = fields | about_raw, {"raw": raw} | self._beside_image
         if len(self.inbox) or not self._previewer.offer(outcome, fields, image):   # waiting frames need the time
-            self.recorder.announce("image", fields, {"image": image, **self._shown_spectra})
+            self.recorder.announce("image", fields, {"image": image, **self._beside_image})
 
     def _announce_preview(self, done: Preview) -> None:
         """Send the picture of a blurred frame with its preview, unless a newer picture went out meanwhile."""
         if self._shown == (done.fields["acquisition"], done.fields["index"]):
-            self.recorder.announce("image", done.fields, {**done.arrays, **self._shown_spectra})
+            self.recorder.announce("image", done.fields, {**done.arrays, **self._beside_image})
 
     def _receive(self) -> None:
         """Read the source; when told to stop, still take what has already reached this machine."""
@@ -265,6 +272,7 @@ class Service:
             received_hz=self._received.hz(), measured_hz=self._measured.hz(),
             latency_median_ms=latency[0], latency_p95_ms=latency[1],
             flow_done=self._lane.done, flow_skipped=self._lane.skipped,
+            pictures_skipped=self._keeper.skipped,
             last_frame_age_s=None if self._last_frame is None else max(0.0, time.time() - self._last_frame),
             pixel_size_nm=self._pixel_size_nm, calibration=self.conveyor.pipeline.calibration,
             motion=self.conveyor.pipeline.motion,
@@ -272,7 +280,7 @@ class Service:
             blur_tolerance_px=self.settings.blur.tolerance_px,
             blur_score_threshold=self.settings.blur.score_threshold,
             blur_shortest_px=self.settings.blur.shortest_px, disk_free_gb=_disk_free_gb(self.folder),
-            problems=[self.recorder.problem] if self.recorder.problem else [])
+            problems=[problem for problem in (self.recorder.problem, self._keeper.problem) if problem])
 
     def _finish(self) -> None:
         """Bring everything that was received to its end, in memory, in the journal and as files."""
@@ -281,6 +289,7 @@ class Service:
             pass
         self._lane.close()
         self._previewer.close()
+        self._keeper.close()
         while self._turn(0.0):
             pass
         self.conveyor.account()

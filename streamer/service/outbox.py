@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import zmq
 from streamer.errors import CommandError, LinkError, ProtocolError, SessionError
 from streamer.journal import Journal
 from streamer.records import AnyArray, Command, Status
-from streamer.service import spectra
+from streamer.service import answers, spectra
 from streamer.wire import Buffer, Topic, decode_request, encode_reply, encode_result
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Outbox:
         self._entrance_lock = threading.Lock()
         self._status: tuple[Status, float] | None = None
         self._status_sequence = 0
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="reader")   # the heartbeat waits for no answer
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
 
@@ -82,6 +84,7 @@ class Outbox:
 
     def close(self) -> None:
         """Send what is on its way, a last heartbeat, and close."""
+        self._readers.shutdown()
         self._send([b"close"])
         self._thread.join()
         self._entrance.close(0)
@@ -160,17 +163,24 @@ class Outbox:
             self._router.send_multipart([*envelope, encode_reply(None, error=str(error))])
             return
         if command.op in _FROM_JOURNAL:
-            self._router.send_multipart([*envelope, self._read(command)])
+            try:
+                self._readers.submit(self._read, command, reply)
+            except RuntimeError:   # closing
+                self._router.send_multipart([*envelope, encode_reply(command.id, error="the streamer is stopping")])
         else:
             self._handler(command, reply)
 
-    def _read(self, command: Command) -> bytes:
-        """Answer from the journal, with a reader of our own."""
+    def _read(self, command: Command, reply: Reply) -> None:
+        """Answer from what the session has on disk, with a reader of our own, in a thread of its own."""
         try:
             with Journal(self._folder) as journal:
-                return encode_reply(command.id, result=_FROM_JOURNAL[command.op](journal, command.arguments))
+                answer = encode_reply(command.id, result=_FROM_JOURNAL[command.op](journal, command.arguments))
         except (SessionError, CommandError) as error:
-            return encode_reply(command.id, error=str(error))
+            answer = encode_reply(command.id, error=str(error))
+        except Exception as error:  # a question must not go without an answer
+            log.exception("request %s could not be answered", command.op)
+            answer = encode_reply(command.id, error=f"internal error: {error}; please report it with the log")
+        reply(answer)
 
 
 def _history(journal: Journal, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,5 +213,6 @@ def history(journal: Journal, *, since: int = 0, limit: int | None = None) -> di
 
 
 _FROM_JOURNAL: Mapping[str, Callable[[Journal, Mapping[str, Any]], Any]] = {
-    "history": _history, "spectra": spectra.answer}
+    "history": _history, "spectra": spectra.answer, "picture": answers.picture, "thumbnails": answers.thumbnails,
+    "flow": answers.flow}
 """What is answered beside the analysis."""

@@ -21,7 +21,7 @@ from streamer.pipeline import Outcome
 from streamer.records import AnyArray, FloatArray, FrameRow
 
 _NICE = 10
-_LARGEST_IMAGE_SIDE = 1024
+LARGEST_IMAGE_SIDE = 1024
 """Pictures for the screen are binned down to this; what is measured never is."""
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def picture(image: FloatArray) -> tuple[dict[str, Any], AnyArray]:
         ``binning`` (1 or n: a pixel stands for n x n), ``offset`` and ``scale`` (value = offset + scale * pixel).
     image : (M // n, N // n) uint16 array
     """
-    binning = -(-max(image.shape) // _LARGEST_IMAGE_SIDE)
+    binning = -(-max(image.shape) // LARGEST_IMAGE_SIDE)
     image = binned(image, binning)
     low, high = float(image.min()), float(image.max())
     scale = (high - low) / 65535 or 1.0
@@ -140,12 +140,32 @@ def picture(image: FloatArray) -> tuple[dict[str, Any], AnyArray]:
     return fields, ((image - low) * np.float32(1 / scale)).astype(np.uint16)
 
 
-def binned(image: FloatArray, binning: int) -> FloatArray:
+def uncorrected(pixels: AnyArray) -> tuple[dict[str, float], AnyArray]:
+    """Pack a frame as it came for the screen, binned like `picture`.
+
+    Parameters
+    ----------
+    pixels : (M, N) array
+        In detector units.
+
+    Returns
+    -------
+    fields : dict
+        ``raw_offset`` and ``raw_scale`` (value = raw_offset + raw_scale * pixel).
+    raw : (M // n, N // n) uint8 or uint16 array
+    """
+    if pixels.dtype in (np.uint8, np.uint16):   # as it is: nothing is lost, and it costs nothing
+        return {"raw_offset": 0.0, "raw_scale": 1.0}, binned(pixels, -(-max(pixels.shape) // LARGEST_IMAGE_SIDE))
+    fields, raw = picture(np.nan_to_num(pixels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0))
+    return {"raw_offset": fields["offset"], "raw_scale": fields["scale"]}, raw
+
+
+def binned(image: AnyArray, binning: int) -> AnyArray:
     """Average squares of `binning` x `binning` px, (M // binning, N // binning); what is left over is cut off."""
     if binning <= 1:
         return image
     rows, columns = (max(1, side // binning) for side in image.shape)
-    small: FloatArray = cv2.resize(image[:rows * binning, :columns * binning], (columns, rows),
+    small: AnyArray = cv2.resize(image[:rows * binning, :columns * binning], (columns, rows),
                                    interpolation=cv2.INTER_AREA)
     return small
 

@@ -1,0 +1,126 @@
+"""What a listener may ask of the session beside the analysis: pictures, thumbnails, displacement fields."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from streamer.errors import CommandError
+from streamer.journal import Journal
+from streamer.records import FrameRow
+from streamer.service.gallery import FILE_NAME, Gallery, KeptPicture
+from streamer.wire import encode_array
+
+_KINDS = ("corrected", "raw")
+_MOST_THUMBNAILS = 1000
+_LARGEST = 2**63
+
+
+def picture(journal: Journal, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer a request for the picture of a frame; without an acquisition, of the newest frame of that number.
+
+    Raises
+    ------
+    CommandError
+        If the arguments are wrong, there is no such frame, or its picture is not kept, and why.
+    """
+    kind = arguments.get("kind", "corrected")
+    if kind not in _KINDS:
+        raise CommandError(f"picture: kind is {kind!r}, expected one of {', '.join(map(repr, _KINDS))}")
+    row = _asked_for("picture", journal, arguments)
+    if not (journal.folder / FILE_NAME).is_file():
+        raise CommandError(f"picture: {_name(row)} has none, the session keeps no pictures (pictures.kept_mb is 0, "
+                           "it was made of a recording, or nothing was measured yet)")
+    with Gallery(journal.folder) as gallery:
+        found = gallery.picture(row.acquisition, row.index, kind)
+        small = gallery.thumbnail(row.acquisition, row.index)
+        if found is None and small is not None and not small.corrected:
+            found = gallery.picture(row.acquisition, row.index, "corrected")   # nothing was corrected: it is the same
+    if found is not None:
+        return _packed(found)
+    if row.kind != "projection":
+        raise CommandError(f"picture: {_name(row)} is a {row.kind}, only projections have pictures")
+    if row.verdict is None:
+        raise CommandError(f"picture: {_name(row)} was not measured and has none ({row.problems})")
+    if small is None:
+        raise CommandError(f"picture: {_name(row)} has none yet, or it was removed to make room, or its frame came "
+                           "while pictures.kept_mb was 0")
+    raise CommandError(f"picture: that of {_name(row)} was removed to make room for others; pictures.kept_mb sets how "
+                       "much is kept" if small.complete else
+                       f"picture: {_name(row)} has a thumbnail alone, frames came faster than pictures could be made")
+
+
+def thumbnails(journal: Journal, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer a request for the thumbnails after a number, page by page.
+
+    Raises
+    ------
+    CommandError
+        If the arguments are wrong.
+    """
+    since, limit = arguments.get("since", 0), arguments.get("limit", _MOST_THUMBNAILS)
+    if not _whole(since) or since < 0:
+        raise CommandError(f"thumbnails since {since!r}: expected a number from 0, such as 'next' of the page before")
+    if not _whole(limit) or not 1 <= limit <= _MOST_THUMBNAILS:
+        raise CommandError(f"thumbnails limit {limit!r}: expected a number from 1 to {_MOST_THUMBNAILS}")
+    if not (journal.folder / FILE_NAME).is_file():
+        return {"thumbnails": [], "next": since, "more": False}
+    with Gallery(journal.folder) as gallery:
+        found = gallery.thumbnails(since=since, limit=limit + 1)
+    page = found[:limit]
+    return {"thumbnails": [{"index": small.index, "acquisition": small.acquisition, "view": small.view,
+                            "data": _text(small.data)} for _, small in page],
+            "next": page[-1][0] if page else since, "more": len(found) > limit}
+
+
+def flow(journal: Journal, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer a request for the displacement field of a frame; without an acquisition, of the newest of that number.
+
+    Raises
+    ------
+    CommandError
+        If the arguments are wrong, or there is no such frame or field.
+    """
+    row = _asked_for("flow", journal, arguments)
+    found = next(journal.flows(acquisition=row.acquisition, index=row.index), None)
+    if found is None:
+        reason = ("flow: only projections have a field" if row.kind != "projection" else
+                  "blurred and bad frames, frames whose drift is not known, and frames that were skipped because a "
+                  "newer one came have none")
+        raise CommandError(f"flow: {_name(row)} has no displacement field; {reason}")
+    return {name: encode_array(value) if isinstance(value, np.ndarray) else value
+            for name, value in msgspec.structs.asdict(found).items()}
+
+
+def _asked_for(op: str, journal: Journal, arguments: Mapping[str, Any]) -> FrameRow:
+    """Return the row of the frame that is meant."""
+    index, acquisition = arguments.get("index"), arguments.get("acquisition")
+    if not isinstance(index, int) or not _whole(index):
+        raise CommandError(f"{op}: index is {index!r}, expected the number of a frame")
+    if acquisition is not None and not isinstance(acquisition, str):
+        raise CommandError(f"{op}: acquisition is {acquisition!r}, expected its name")
+    row = journal.row(index, acquisition=acquisition)
+    if row is None:
+        where = "" if acquisition is None else f" of {acquisition!r}"
+        raise CommandError(f"{op}: the session holds no frame {index}{where}")
+    return row
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -_LARGEST <= value < _LARGEST
+
+
+def _name(row: FrameRow) -> str:
+    return f"frame {row.index} of {row.acquisition!r}"
+
+
+def _packed(found: KeptPicture) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(found), "encoding": "jpeg", "data": _text(found.data)}
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -39,7 +40,7 @@ from streamer.settings import Settings
 from streamer.tracking.calibration import Calibration
 from streamer.tracking.deformation import Deformation, FlowTask
 from streamer.tracking.drift import Drift, DriftResult
-from streamer.tracking.drift_track import Spare
+from streamer.tracking.drift_track import Spare, spare_from, spare_state
 from streamer.tracking.exposure import Exposure
 from streamer.tracking.motion import Motion
 from streamer.tracking.pattern import PatternEstimate
@@ -56,6 +57,9 @@ Key = tuple[str, int]
 """A frame: acquisition and index."""
 
 DEFAULT_VIEW = "main"
+_TRACKERS = ("calibration", "recognition", "pattern", "exposure", "sharpness", "spectra", "drift", "places", "motion",
+             "deformation")
+"""What remembers, in attributes of these names."""
 SMALLEST_PX = 64
 """Shortest side of a frame that all estimators can work with."""
 
@@ -307,6 +311,40 @@ class Pipeline:
         self._drift.rebase(view, key)
         self._deformation.set_reference(view, key, image, drift_px=(0.0, 0.0), weight=weight)
         return key[1]
+
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that is remembered of earlier frames, as builtins and arrays that are never changed.
+
+        Frames that were begun must be finished before.
+        """
+        return {name: getattr(self, f"_{name}").snapshot() for name in _TRACKERS} | {
+            "formats": {view: [list(shape), dtype.str, acquisition]
+                        for view, (shape, dtype, acquisition) in self._formats.items()},
+            "newest": {view: [spare_state(kept.place), kept.sigma_px, kept.pixels]
+                       for view, kept in self._newest.items()},
+            "corrected": dict(self._corrected), "calibration_state": msgspec.to_builtins(self.calibration)}
+
+    @classmethod
+    def restored(cls, settings: Settings, state: Mapping[str, Any]) -> Self:
+        """Return a pipeline that goes on where `snapshot` was taken: every later frame ends in the same row.
+
+        Parameters
+        ----------
+        settings : Settings
+            May differ from those of before; they act from the next frame on.
+        state : mapping
+        """
+        pipeline = cls(settings)
+        for name in _TRACKERS:
+            getattr(pipeline, f"_{name}").restore(state[name])
+        pipeline._formats = {view: (tuple(shape), np.dtype(dtype), acquisition)
+                             for view, (shape, dtype, acquisition) in state["formats"].items()}
+        pipeline._newest = {view: _Newest(spare_from(place), sigma_px, pixels)
+                            for view, (place, sigma_px, pixels) in state["newest"].items()}
+        pipeline._corrected = dict(state["corrected"])
+        pipeline.calibration = msgspec.convert(state["calibration_state"], CalibrationState)
+        return pipeline
 
 
 class _Newest(NamedTuple):

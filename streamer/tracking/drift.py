@@ -194,20 +194,16 @@ class Drift:
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as builtins and arrays; what goes on from it gives the same drift."""
-        return {"next_id": self._next_id, "version": self._version,
+        return {"next_id": self._next_id, "version": self._version, "warm": list(self._warm),
                 "views": {view: track.snapshot() for view, track in self._tracks.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `snapshot` returned."""
         self._next_id, self._version = int(state["next_id"]), int(state["version"])
-        self._tracks = {}
-        for view, item in state["views"].items():
-            track = Track.restore(item)
-            kept = replace(track)
-            self._retarget(track, int(item["active"]))   # which begins anew what follows
-            track.best_quality, track.best_inliers = kept.best_quality, kept.best_inliers
-            track.since_key, track.spare, track.waiting = kept.since_key, kept.spare, kept.waiting
-            self._tracks[str(view)] = track
+        self._warm = dict.fromkeys(map(str, state["warm"]))
+        self._tracks = {str(view): Track.restore(item) for view, item in state["views"].items()}
+        for view in self._warm:
+            self._set_caches(view, warm=True)
 
     def _measure(self, held: Spare, target: Target) -> Registration:
         return measure(held.image, target, settings=self.settings, weight=held.weight, flats=held.flats)

@@ -103,6 +103,7 @@ class Track:
         return {"graph": self.graph.snapshot(), "trend": self.trend.snapshot(),
                 "origin_frame": list(self.origin_frame),
                 "active": -1 if self.target.active is None else self.target.active.id,
+                "others": [other.id for other in self.target.others], "version": self.target.version,
                 "last": None if self.last is None else list(self.last), "failures": self.failures,
                 "since_key": self.since_key, "waiting": list(self.waiting),
                 "best": [self.best_quality, self.best_inliers],
@@ -112,8 +113,11 @@ class Track:
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Track:
-        """Return the track that `snapshot` described, without a target."""
+        """Return the track that `snapshot` described, its references small."""
         track = cls(KeyGraph.restore(state["graph"]), Trend.restore(state["trend"]))
+        keys = track.graph.keys   # the others in the order that they have had since the active key was set
+        track.target = Target(int(state["version"]), keys[int(state["active"])].reference,
+                              tuple(keys[int(id_)].reference for id_ in state["others"]))
         track.origin_frame = _key_of(state["origin_frame"])
         track.last = None if state["last"] is None else (float(state["last"][0]), float(state["last"][1]))
         track.failures, track.since_key = int(state["failures"]), int(state["since_key"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +29,9 @@ _PATIENCE = 24       # sharp frames after which a sample at rest is said to hide
 _VIEWS = 4           # least recently seen views are forgotten
 
 Word = Literal["none", "estimated", "not separable"]
+
+_PLAIN = ("has_dark", "first", "last", "seen", "blocks", "used_frames")
+_SUMS = tuple(field.name for field in dataclasses.fields(PatternSums))
 
 
 @dataclass(slots=True)
@@ -110,6 +114,25 @@ class PatternEstimate:
         state.sums = frame if state.sums is None else state.sums.added(frame)
         if state.sums.total >= _BLOCK:
             self._block(state, state.sums.solve())
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state as builtins and arrays."""
+        return {view: {name: getattr(state, name) for name in _PLAIN} | {
+                    "sums": None if state.sums is None else {name: getattr(state.sums, name) for name in _SUMS},
+                    "mean": state.mean, "used": state.used}
+                for view, state in self._views.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `snapshot` returned."""
+        self._views = OrderedDict()
+        for view, kept in state.items():
+            known = self._views[str(view)] = _View(**{name: kept[name] for name in _PLAIN})
+            known.first = (float(kept["first"][0]), float(kept["first"][1]))
+            known.last = None if kept["last"] is None else (float(kept["last"][0]), float(kept["last"][1]))
+            if kept["sums"] is not None:
+                rows, columns = kept["sums"]["shape"]
+                known.sums = PatternSums(**{**kept["sums"], "shape": (int(rows), int(columns))})
+            known.mean, known.used = (None if kept[name] is None else Pattern(*kept[name]) for name in ("mean", "used"))
 
     def _block(self, state: _View, found: Pattern) -> None:
         """Average with the blocks before: what they left behind of the sample differs."""

@@ -9,9 +9,11 @@ behind half a shutter fails one of these. A dark shows no trace of the light.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import cv2
+import msgspec
 import numpy as np
 
 from streamer.imaging.correction import Correction, Level
@@ -130,13 +132,20 @@ class Recognition:
         return finding
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what was found, as builtins and arrays; frames that wait for a second one are not part of it."""
-        return {"found": self._found.snapshot(), "shape": list(self._shape)}
+        """Return what was found and the frames that others are compared with, as builtins and arrays."""
+        return {"found": self._found.snapshot(), "shape": list(self._shape), "before": self._before,
+                "seen": self._seen, "scenes": [_small_state(one) for one in self._scenes],
+                "open": [_small_state(one) for one in self._open],
+                "unlit": None if self._unlit is None else _small_state(self._unlit)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `snapshot`."""
         self._begin_again(tuple(state["shape"]))
         self._found.restore(state["found"])
+        self._before, self._seen = float(state["before"]), int(state["seen"])
+        self._scenes.extend(_small_from(one) for one in state["scenes"])
+        self._open = [_small_from(one) for one in state["open"]]
+        self._unlit = None if state["unlit"] is None else _small_from(state["unlit"])
 
     def _begin_again(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
@@ -245,6 +254,16 @@ class Recognition:
     def _same_level(self, one: _Small, other: _Small) -> bool:
         light = float(np.mean([scene.counts.mean() for scene in self._scenes]))
         return abs(float(one.counts.mean() - other.counts.mean())) < _SAME_LEVEL * light
+
+
+def _small_state(small: _Small) -> dict[str, Any]:
+    return {"counts": small.counts, "structure": small.structure, "frame": msgspec.structs.asdict(small.frame),
+            "number": small.number}
+
+
+def _small_from(state: Mapping[str, Any]) -> _Small:
+    frame = Frame(**state["frame"])
+    return _Small((frame.acquisition, frame.index), state["counts"], state["structure"], frame, int(state["number"]))
 
 
 def _smooth(counts: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""HDF5: Data Exchange files, those of NSLS-II FXI, our own recordings, and any other file by dataset name.
+"""HDF5: Data Exchange, NeXus NXtomo, areaDetector, NSLS-II FXI, our own recordings, any other file by dataset name.
 
 Data Exchange: De Carlo et al., J. Synchrotron Rad. 21, 1224 (2014), :doi:`10.1107/S160057751401604X`.
 """
@@ -7,50 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import RecordingError
+from streamer.formats._hdf5_layouts import IMAGE_KEYS, LAYOUTS, Facts, Layout, all_datasets, find_nxtomo, read_facts
+from streamer.formats._hdf5_layouts import dataset as find_dataset
 from streamer.formats._recording import Contents, Pictures
+from streamer.formats._views import name_views
 from streamer.records import KINDS, AnyArray, Kind
 
 NAME = "hdf5"
-SUMMARY = "HDF5 files (Data Exchange exchange/data, or a dataset you name)"
+SUMMARY = "HDF5 files (Data Exchange exchange/data, NXtomo, areaDetector, or a dataset you name)"
 
-
-class _Layout(NamedTuple):
-    """Where a facility keeps its pictures."""
-
-    projection: str
-    flat: str
-    dark: str
-    angle: str
-
-
-LAYOUTS = (
-    _Layout("exchange/data", "exchange/data_white", "exchange/data_dark", "exchange/theta"),
-    _Layout("img_tomo", "img_bkg", "img_dark", "angle"),        # NSLS-II FXI, tomography
-    _Layout("img_xanes", "img_bkg", "img_dark", "angle"),       # NSLS-II FXI, spectroscopy
-)
 OURS = "txm_live"
 """Group of our own recordings: the order of the frames, their times, views and the pixel size."""
 
 
 class _Stack:
-    """A dataset (count, M, N), or (M, N) as one picture."""
+    """A dataset (count, M, N), or (M, N) as one picture; `places` chooses some of its pictures."""
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Any, places: NDArray[np.int64] | None = None) -> None:
+        self._dataset, self._places = dataset, places
 
     def __len__(self) -> int:
+        if self._places is not None:
+            return int(self._places.size)
         return int(self._dataset.shape[0]) if self._dataset.ndim == 3 else 1
 
     def read(self, position: int) -> AnyArray:
         if not 0 <= position < len(self):
             raise RecordingError(f"the stack has only {len(self)} pictures")
+        if self._places is not None:
+            position = int(self._places[position])
         picture: AnyArray = self._dataset[position] if self._dataset.ndim == 3 else self._dataset[()]
         return picture
 
@@ -78,48 +70,90 @@ def open_(path: Path, *, dataset: str | None = None) -> Contents:
 
 def _contents(path: Path, file: Any, dataset: str | None) -> Contents:
     layout = _choose(path, file, dataset)
-    stacks: dict[Kind, Pictures] = {}
-    for kind in KINDS:
-        found = _dataset(file, getattr(layout, kind))
-        if found is not None and _is_stack(found):
-            stacks[kind] = _Stack(found)
+    stacks, sequence = _stacks(file, layout)
     ours = file.get(OURS)
     if not isinstance(ours, h5py.Group) or dataset is not None:
         ours = None
-    attributes = {} if ours is None else ours.attrs
-    sequence = None if ours is None else _sequence(path, ours, stacks)
+    pictures = find_dataset(file, layout.projection)
+    facts = Facts() if pictures is None else read_facts(file, layout, pictures.shape[0] if pictures.ndim == 3 else 1)
+    if ours is not None:
+        return _our_contents(path, file, ours, stacks, facts)
+    if layout.key:   # facts are of all pictures; those of projections are told with them
+        shots = file[layout.key][()] == 0
+        chosen = facts._replace(**{name: None if value is None else value[shots] for name, value in (
+            ("angles_deg", facts.angles_deg), ("energies_ev", facts.energies_ev), ("exposures_s", facts.exposures_s))})
+    else:
+        chosen = facts
+    count = len(stacks.get("projection", ()))
+    views = name_views(count, angles_deg=chosen.angles_deg, energies_ev=chosen.energies_ev)
+    if sequence is None and (any(views) or facts.exposed_at is not None):
+        sequence = [(kind, place) for kind in reversed(KINDS) for place in range(len(stacks.get(kind, ())))]
+    return Contents(
+        name=path.stem, stacks=stacks, close=file.close, pixel_size_nm=facts.pixel_size_nm,
+        angles_deg=chosen.angles_deg, energies_ev=chosen.energies_ev, exposures_s=chosen.exposures_s,
+        sequence=sequence, views=None if sequence is None else [
+            views[place] if kind == "projection" else "" for kind, place in sequence],
+        exposed_at=None if sequence is None or facts.exposed_at is None else np.array([
+            facts.exposed_at[place] if kind == "projection" else np.nan for kind, place in sequence]))
+
+
+def _stacks(file: Any, layout: Layout) -> tuple[dict[Kind, Pictures], list[tuple[Kind, int]] | None]:
+    """Collect the pictures of each kind, and their order where a key tells it."""
+    stacks: dict[Kind, Pictures] = {}
+    if not layout.key:
+        for kind in KINDS:
+            found = find_dataset(file, getattr(layout, kind))
+            if found is not None and _is_stack(found):
+                stacks[kind] = _Stack(found)
+        return stacks, None
+    pictures, keys = file[layout.projection], file[layout.key][()]
+    sequence: list[tuple[Kind, int]] = []
+    counts: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+    for kind in (IMAGE_KEYS[key] for key in keys.tolist() if key in IMAGE_KEYS):   # others are invalid pictures
+        sequence.append((kind, counts[kind]))
+        counts[kind] += 1
+    for number, kind in IMAGE_KEYS.items():
+        if counts[kind]:
+            stacks[kind] = _Stack(pictures, np.flatnonzero(keys == number))
+    return stacks, sequence
+
+
+def _our_contents(path: Path, file: Any, ours: Any, stacks: dict[Kind, Pictures], facts: Facts) -> Contents:
+    sequence = _sequence(path, ours, stacks)
     lines = 0 if sequence is None else len(sequence)
     return Contents(
-        name=_text(attributes.get("acquisition")) or path.stem,
-        stacks=stacks,
-        close=file.close,
-        pixel_size_nm=_positive(attributes.get("pixel_size_nm")),
-        exposure_s=_positive(attributes.get("exposure_s")),
-        angles_deg=_angles(file, layout.angle, len(stacks.get("projection", ()))),
-        sequence=sequence,
-        exposed_at=None if ours is None else _numbers(_dataset(ours, "exposed_at_s"), lines),
-        views=None if ours is None else _texts(_dataset(ours, "view"), lines),
+        name=_text(ours.attrs.get("acquisition")) or path.stem,
+        stacks=stacks, close=file.close,
+        pixel_size_nm=_positive(ours.attrs.get("pixel_size_nm")),
+        exposure_s=_positive(ours.attrs.get("exposure_s")),
+        angles_deg=facts.angles_deg, sequence=sequence,
+        exposed_at=_numbers(find_dataset(ours, "exposed_at_s"), lines),
+        views=_texts(find_dataset(ours, "view"), lines),
     )
 
 
-def _choose(path: Path, file: Any, dataset: str | None) -> _Layout:
+def _choose(path: Path, file: Any, dataset: str | None) -> Layout:
     """Find where the projections are."""
     if dataset is not None:
-        found = _dataset(file, dataset)
+        found = find_dataset(file, dataset)
         if found is None or not _is_stack(found):
             what = "no such dataset" if found is None else f"it has shape {found.shape} and type {found.dtype}"
             raise RecordingError(f"{path}: dataset {dataset!r} is not a stack of pictures: {what}; {_listing(file)}")
-        return _Layout(dataset, f"{dataset}_white", f"{dataset}_dark", "exchange/theta")
+        return Layout(dataset, f"{dataset}_white", f"{dataset}_dark", "exchange/theta")
+    layout = find_nxtomo(file)
+    if layout is not None:
+        return layout
     for layout in LAYOUTS:
-        if _dataset(file, layout.projection) is not None:
+        found = find_dataset(file, layout.projection)
+        if found is not None and _is_stack(found):
             return layout
-    if any(_dataset(file, name) is not None for name in (LAYOUTS[0].flat, LAYOUTS[0].dark)):
+    if any(find_dataset(file, name) is not None for name in (LAYOUTS[0].flat, LAYOUTS[0].dark)):
         return LAYOUTS[0]   # a file of flats or darks alone
-    stacks = [found.name for found in _all_datasets(file) if found.ndim == 3 and _is_stack(found)]
+    stacks = [found.name for found in all_datasets(file) if found.ndim == 3 and _is_stack(found)]
     if len(stacks) != 1:
         raise RecordingError(f"{path}: no exchange/data, and {len(stacks)} datasets could hold the pictures; name one "
                              f"as the dataset; {_listing(file)}")
-    return _Layout(stacks[0], "", "", "")
+    return Layout(stacks[0])
 
 
 def _is_stack(dataset: Any) -> bool:
@@ -127,32 +161,15 @@ def _is_stack(dataset: Any) -> bool:
             and dataset.dtype.subdtype is None)
 
 
-def _dataset(group: Any, name: str) -> Any | None:
-    """Return a dataset, or None when there is none or its link is broken."""
-    if not name:
-        return None
-    try:
-        found = group.get(name)
-    except (KeyError, OSError, ValueError):
-        return None
-    return found if isinstance(found, h5py.Dataset) else None
-
-
-def _all_datasets(file: Any) -> list[Any]:
-    found: list[Any] = []
-    file.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
-    return found
-
-
 def _listing(file: Any, *, most: int = 12) -> str:
-    datasets = [f"{found.name.lstrip('/')} {found.shape} {found.dtype}" for found in _all_datasets(file)]
+    datasets = [f"{found.name.lstrip('/')} {found.shape} {found.dtype}" for found in all_datasets(file)]
     more = f" and {len(datasets) - most} more" if len(datasets) > most else ""
     return "datasets found: " + (", ".join(datasets[:most]) + more if datasets else "none")
 
 
 def _sequence(path: Path, ours: Any, stacks: dict[Kind, Pictures]) -> Sequence[tuple[Kind, int]] | None:
     """Read the order in which the frames were taken: (total, 2) of kind and position in its stack."""
-    found = _dataset(ours, "sequence")
+    found = find_dataset(ours, "sequence")
     if found is None:
         return None
     lines = found[()]
@@ -164,14 +181,6 @@ def _sequence(path: Path, ours: Any, stacks: dict[Kind, Pictures]) -> Sequence[t
         raise RecordingError(f"{path}: {OURS}/sequence names kinds {sorted(kinds)} but the file holds "
                              f"{', '.join(stacks)}; name the dataset to ignore it")
     return [(KINDS[kind], position) for kind, position in lines.tolist()]
-
-
-def _angles(file: Any, name: str, count: int) -> NDArray[np.float64] | None:
-    found = _dataset(file, name)
-    angles = _numbers(found, count)
-    if angles is not None and found is not None and _text(found.attrs.get("units")).lower().startswith("rad"):
-        angles = np.degrees(angles)
-    return angles
 
 
 def _numbers(dataset: Any | None, count: int) -> NDArray[np.float64] | None:

@@ -43,7 +43,12 @@ def write_xrm(folder: Path) -> Path:
     return write_ole(folder / "sample.txrm", xradia_streams(STACK))
 
 
-SAMPLES = {"hdf5": write_hdf5, "tiff": write_tiff, "images": write_images, "xrm": write_xrm}
+def write_npy(folder: Path) -> Path:
+    np.save(folder / "sample.npy", STACK)
+    return folder / "sample.npy"
+
+
+SAMPLES = {"hdf5": write_hdf5, "tiff": write_tiff, "images": write_images, "xrm": write_xrm, "npy": write_npy}
 
 
 @pytest.fixture(params=NAMES)

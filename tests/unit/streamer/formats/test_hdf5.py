@@ -65,12 +65,19 @@ def test_compressed_files(tmp_path, options):
     assert np.array_equal(frames_of(tmp_path / "packed.h5")[5].pixels, DATA[5])
 
 
-def test_angles_are_told_and_make_no_views(write):
-    theta = np.linspace(0, 180, 8)
+def test_frames_of_one_angle_are_one_view(write):
+    theta = np.array([0, 45, 90, 0.01, 45, 90, 0, 45])
     frames = frames_of(write(EXCHANGE | {"exchange/theta": theta}))
     assert [frame.angle_deg for frame in frames[-8:]] == list(theta)
     assert {frame.angle_deg for frame in frames[:-8]} == {None}
-    assert {frame.view for frame in frames} == {""}
+    assert [frame.view for frame in frames[-8:]] == [f"{angle:.2f} deg" for angle in np.round(theta)]
+    assert {frame.view for frame in frames[:-8]} == {""}
+    still = frames_of(write(EXCHANGE | {"exchange/theta": np.full(8, 30.0)}, name="still.h5"))
+    assert {frame.view for frame in still} == {""}
+
+
+def test_angles_in_radians(write):
+    theta = np.linspace(0, 180, 8)
     radians = frames_of(write(EXCHANGE | {"exchange/theta": np.radians(theta)},
                               {("exchange/theta", "units"): "radians"}, "radians.h5"))
     assert [frame.angle_deg for frame in radians[-8:]] == pytest.approx(theta)
@@ -157,10 +164,67 @@ def test_datasets_that_are_no_pictures(write, name):
 
 
 def test_the_layout_of_nsls2_fxi(write):
-    path = write({"img_tomo": DATA, "img_bkg": WHITE, "img_dark": DARK, "angle": np.arange(8.0)})
-    frames = frames_of(path)
+    path = write({"img_tomo": DATA, "img_bkg": WHITE, "img_dark": DARK, "angle": np.arange(8.0), "X_eng": 8.333,
+                  "Magnification": 325.0})
+    with open_recording(path) as recording:
+        assert recording.pixel_size_nm == 20.0
+        frames = list(recording.frames())
     assert len(frames) == 13
-    assert frames[-1].angle_deg == 7.0
+    assert (frames[-1].angle_deg, frames[-1].view) == (7.0, "7.00 deg")
+    assert {frame.energy_ev for frame in frames[5:]} == {8333.0}
+
+
+def test_a_spectroscopy_scan_of_nsls2_fxi(write):
+    energies = np.array([8.33, 8.34, 8.35, 8.36] * 2)
+    frames = frames_of(write({"img_xanes": DATA, "img_bkg": WHITE, "X_eng": energies, "Pixel Size": "21 nm"}))
+    assert [frame.energy_ev for frame in frames[3:]] == pytest.approx(1e3 * energies)
+    assert [frame.view for frame in frames[3:7]] == ["8330.0 eV", "8340.0 eV", "8350.0 eV", "8360.0 eV"]
+    assert frames[0].pixel_size_nm == 21.0
+
+
+NXTOMO = {"entry/instrument/detector/data": DATA,
+          "entry/instrument/detector/image_key": np.array([2, 1, 0, 0, 3, 1, 0, 2]),
+          "entry/instrument/detector/x_pixel_size": 3.25e-8,
+          "entry/instrument/detector/count_time": np.arange(1.0, 9.0),
+          "entry/sample/rotation_angle": np.array([0, 0, 10, 20, 30, 0, 10, 0.0]),
+          "entry/instrument/beam/incident_energy": 8.562}
+
+
+def test_nxtomo_tells_its_pictures_apart_by_a_key(write):
+    with open_recording(write(NXTOMO)) as recording:
+        assert recording.pixel_size_nm == pytest.approx(32.5)
+        frames = list(recording.frames())
+    assert order(frames) == [("d", 0), ("f", 0), ("p", 0), ("p", 1), ("f", 1), ("p", 2), ("d", 1)]   # 4 is invalid
+    assert all(np.array_equal(frame.pixels, DATA[place])
+               for frame, place in zip(frames, (0, 1, 2, 3, 5, 6, 7), strict=True))
+    shots = [frame for frame in frames if frame.kind == "projection"]
+    assert [(frame.angle_deg, frame.exposure_s, frame.view) for frame in shots] == [
+        (10, 3, "10.00 deg"), (20, 4, "20.00 deg"), (10, 7, "10.00 deg")]
+    assert shots[0].energy_ev == pytest.approx(8562)
+
+
+def test_nxtomo_with_units_of_its_own(write):
+    path = write(NXTOMO | {"entry/instrument/beam/incident_energy": 8562.0},
+                 {("entry/instrument/beam/incident_energy", "units"): "eV",
+                  ("entry/sample/rotation_angle", "units"): "rad"})
+    shot = next(frame for frame in frames_of(path) if frame.kind == "projection")
+    assert (shot.energy_ev, shot.angle_deg) == (8562.0, pytest.approx(np.degrees(10.0)))
+
+
+def test_area_detector_files_tell_their_times(write):
+    stamps = 1.1e9 + np.arange(8.0)
+    frames = frames_of(write({"entry/data/data": DATA, "entry/data/other": WHITE,
+                              "entry/instrument/NDAttributes/NDArrayTimeStamp": stamps}))
+    assert [frame.exposed_at for frame in frames] == list(stamps + 631_152_000)
+    assert [frame.index for frame in frames] == list(range(8))
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("X_eng", "bright"), ("X_eng", np.zeros((2, 2))), ("X_eng", -1.0), ("Pixel Size", "fine"), ("Magnification", 0.0),
+    ("Pixel Size", np.array([b"x"]))])
+def test_facts_that_make_no_sense_are_left_out(write, name, value):
+    frames = frames_of(write({"img_tomo": DATA, name: value}))
+    assert {(frame.energy_ev, frame.pixel_size_nm) for frame in frames} == {(None, None)}
 
 
 def test_flats_and_darks_of_another_scan(write):

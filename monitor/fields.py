@@ -54,7 +54,7 @@ def moved(flow: FlowResult) -> Moved:
     return Moved(amplitude, direction, amplitude > noise, flow.valid.size)
 
 
-def histogram(values: FloatArray, *, most: int = 40, least: int = 8) -> tuple[FloatArray, Counts]:
+def histogram(values: NDArray[Any], *, most: int = 40, least: int = 8) -> tuple[NDArray[np.float64], Counts]:
     """Count in equal bins, from the smallest to the largest value.
 
     The number of bins follows Freedman & Diaconis (1981, doi:10.1007/BF01025868), between `least` and `most`.
@@ -67,12 +67,12 @@ def histogram(values: FloatArray, *, most: int = 40, least: int = 8) -> tuple[Fl
     """
     known = values[np.isfinite(values)].astype(np.float64)
     if not known.size:
-        return np.zeros(0, np.float32), np.zeros(0, np.int64)
+        return np.zeros(0), np.zeros(0, np.int64)
     edges = bins(known, most=most, least=least)
     return edges, np.histogram(known, edges)[0]
 
 
-def bins(known: NDArray[Any], *, most: int = 40, least: int = 8) -> FloatArray:
+def bins(known: NDArray[Any], *, most: int = 40, least: int = 8) -> NDArray[np.float64]:
     """Return edges of bins for these values, at least one of them."""
     low, high = float(known.min()), float(known.max())
     if not high - low > 1e-6 * max(abs(low), abs(high), 1e-3):   # all alike: still a bar to be seen
@@ -80,7 +80,7 @@ def bins(known: NDArray[Any], *, most: int = 40, least: int = 8) -> FloatArray:
     quarter, three = np.quantile(known, (0.25, 0.75))
     width = 2.0 * float(three - quarter) / known.size ** (1 / 3)
     number = most if width <= 0 else int(np.clip(round((high - low) / width), least, most))
-    return np.linspace(low, high, number + 1).astype(np.float32)
+    return np.linspace(low, high, number + 1)
 
 
 def rose(found: Moved, flow: FlowResult) -> Rose:

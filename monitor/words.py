@@ -27,6 +27,49 @@ def value(number: float | None, *, digits: int = 1, unit: str = "", signed: bool
     return f"{rounded:{'+' if signed else ''}.{digits}f}{' ' + unit if unit else ''}"
 
 
+def decimals(sigma: float | None, *, otherwise: int = 2) -> int:
+    """Return how many decimals a number with this error deserves: the error keeps one, two if it begins with 1.
+
+    >>> decimals(0.034), decimals(0.13), decimals(7.0), decimals(None)
+    (2, 2, 0, 2)
+    """
+    if sigma is None or not math.isfinite(sigma) or sigma <= 0:
+        return otherwise
+    power = math.floor(math.log10(sigma))
+    leading = round(sigma / 10.0**power, 1)
+    return min(max((1 if leading < 2 else 0) - power, 0), 6)
+
+
+def measured(number: float | None, sigma: float | None, unit: str = "", *, signed: bool = False) -> str:
+    """Write a number and its error, both to the digits that the error leaves.
+
+    >>> measured(1.23456, 0.034, "px"), measured(12.3, 2.6, "nm"), measured(1.0, None, "px")
+    ('1.23 ± 0.03 px', '12 ± 3 nm', '1.00 px')
+    """
+    if number is None or not math.isfinite(number):
+        return DASH
+    digits = decimals(sigma)
+    if sigma is None or not math.isfinite(sigma):
+        return value(number, digits=digits, unit=unit, signed=signed)
+    return f"{value(number, digits=digits, signed=signed)} ± {value(sigma, digits=digits, unit=unit)}"
+
+
+def both_units(number_px: float, pixel_size_nm: float | None, *, sigma_px: float | None = None,
+               signed: bool = False) -> str:
+    """Write a length in pixels and, if their size is known, in nm or um, with the digits that its error leaves.
+
+    >>> both_units(1.234, 21.0, sigma_px=0.05), both_units(120.0, 21.0, sigma_px=1.3), both_units(3.0, None)
+    ('1.23 px (25.9 nm)', '120.0 px (2.52 µm)', '3.00 px')
+    """
+    text = value(number_px, digits=decimals(sigma_px), unit="px", signed=signed)
+    if not pixel_size_nm or not math.isfinite(number_px):
+        return text
+    nm = number_px * pixel_size_nm
+    error = (0.01 * number_px if sigma_px is None else sigma_px) * pixel_size_nm
+    scale, unit = (1e-3, "µm") if abs(nm) >= 1000 else (1.0, "nm")
+    return f"{text} ({value(nm * scale, digits=decimals(abs(error) * scale), unit=unit, signed=signed)})"
+
+
 def blur(row: FrameRow, pixel_size_nm: float | None) -> str:
     """Write length and error of the blur, in pixels and, if it is known how, in nm."""
     if row.blur_length_px is None:

@@ -19,7 +19,8 @@ def uniform(dy: float, dx: float) -> FlowResult:
     return msgspec.structs.replace(flow, displacement_px=field)
 
 
-@pytest.mark.parametrize(("dy", "dx", "degrees"), [(0, 1, 0), (-1, 0, 90), (0, -1, 180), (1, 0, 270), (-1, 1.2, 39.8056)])
+@pytest.mark.parametrize(("dy", "dx", "degrees"), [
+    (0, 1, 0), (-1, 0, 90), (0, -1, 180), (1, 0, 270), (-1, 1.2, 39.8056)])
 def test_directions_are_counter_clockwise_on_the_screen(dy: float, dx: float, degrees: float) -> None:
     flow = uniform(dy, dx)
     found = moved(flow)

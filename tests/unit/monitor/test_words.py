@@ -50,3 +50,20 @@ def test_only_losses_that_happened_are_listed() -> None:
 @pytest.mark.parametrize("text", [None, "", "yesterday"])
 def test_times_that_are_none(text: str | None) -> None:
     assert words.clock(text) == "–"
+
+
+@pytest.mark.parametrize(("number", "sigma", "text"), [
+    (1.23456, 0.034, "1.23 ± 0.03 px"), (1.23456, 0.13, "1.23 ± 0.13 px"), (123.4, 7.0, "123 ± 7 px"),
+    (1.0, None, "1.00 px"), (1.0, float("nan"), "1.00 px"), (None, 0.1, "–"), (float("nan"), 0.1, "–"),
+    (0.5, 0.0999, "0.50 ± 0.10 px"), (2.0, 0.0, "2.00 ± 0.00 px"), (1.0, 1e-12, "1.000000 ± 0.000000 px"),
+])
+def test_numbers_have_the_digits_that_their_errors_leave(number: float | None, sigma: float | None, text: str) -> None:
+    assert words.measured(number, sigma, "px") == text
+
+
+@pytest.mark.parametrize(("number", "size", "sigma", "text"), [
+    (1.234, 21.0, 0.05, "1.23 px (25.9 nm)"), (187.3, 33.24, 0.3, "187.3 px (6.226 µm)"), (-0.5, None, 0.1, "-0.50 px"),
+    (float("nan"), 21.0, 0.1, "–"), (0.0, 21.0, None, "0.00 px (0.00 nm)"),
+])
+def test_lengths_in_both_units(number: float, size: float | None, sigma: float | None, text: str) -> None:
+    assert words.both_units(number, size, sigma_px=sigma) == text

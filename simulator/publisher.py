@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import msgspec
 import zmq
@@ -114,6 +115,16 @@ class Sent(NamedTuple):
     seconds: float
 
 
+class Course(Protocol):
+    """Somebody who makes the frames as things go, and must be told how they go."""
+
+    def sent(self, frame: Frame) -> None:
+        """Hear that a frame has left, or was lost on purpose."""
+
+    def stop(self) -> None:
+        """Make no more frames; comes whenever sending ends."""
+
+
 class Pace:
     """When each frame is due: a fixed rate, or its own time.
 
@@ -149,7 +160,7 @@ class Pace:
 
 def publish(
     items: Iterable[Item], sender: Sender, dialect: Dialect, *, pace: Pace, faults: FaultInjector | None = None,
-    restamp: bool = False, ahead: int = 4,
+    restamp: bool = False, ahead: int = 4, course: Course | None = None,
 ) -> Sent:
     """Send frames, and the ends of acquisitions, until there are no more.
 
@@ -169,10 +180,12 @@ def publish(
         Give each frame the time at which it is sent as the time of its exposure.
     ahead : int
         Frames made ahead.
+    course : Course, optional
+        Who makes the items, if it wants to know.
     """
     frames = messages = 0
     began = time.monotonic()
-    with Prefetch(items, depth=ahead) as ready:
+    with Prefetch(items, depth=ahead) as ready, _told(course):
         for item in ready:
             if isinstance(item, EndOfAcquisition):
                 outgoing: list[Message] = faults.rest() if faults else []
@@ -188,7 +201,19 @@ def publish(
             for message in outgoing:
                 sender.send(message)
             messages += len(outgoing)
+            if course is not None and isinstance(item, Frame):
+                course.sent(item)
     return Sent(frames, messages, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def _told(course: Course | None) -> Iterator[None]:
+    """Tell whoever makes the frames when no more are wanted, before the thread that makes them is waited for."""
+    try:
+        yield
+    finally:
+        if course is not None:
+            course.stop()
 
 
 def with_ends(frames: Iterable[Frame]) -> Iterator[Item]:

@@ -17,11 +17,14 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from simulator.plan import in_time
 from simulator.run import START_S, Run
 from streamer.errors import RecordingError
 from streamer.records import KINDS, Frame, Kind
 
 STACKS: dict[Kind, str] = {"projection": "data", "flat": "data_white", "dark": "data_dark"}
+_NONE = -1
+"""Stands for no frame where there must be a number."""
 _SPARE_BYTES = 1_000_000
 
 
@@ -60,9 +63,12 @@ class Recorder:
             raise
 
     def write(self, frame: Frame) -> None:
-        """Write the next frame of the run."""
+        """Write the next frame of the run; one that was taken again makes room for itself."""
         try:
-            self._file["exchange"][STACKS[frame.kind]][frame.index] = frame.pixels
+            stack = self._file["exchange"][STACKS[frame.kind]]
+            if frame.index >= len(stack):
+                stack.resize(frame.index + 1, axis=0)
+            stack[frame.index] = frame.pixels
         except (OSError, RuntimeError) as error:
             raise self._failure(error) from error
         self._written += 1
@@ -77,6 +83,7 @@ class Recorder:
             self._discard()
             return
         try:
+            self._write_order()
             self._write_truth()
             self._file.close()
             self._partial.replace(self.path)
@@ -101,15 +108,21 @@ class Recorder:
         for kind in KINDS:
             if counts[kind]:
                 exchange.create_dataset(
-                    STACKS[kind], (counts[kind], *run.shape), np.uint16, chunks=(1, *run.shape))
-        exchange.create_dataset("theta", data=np.zeros(counts["projection"], np.float32))
+                    STACKS[kind], (counts[kind], *run.shape), np.uint16, chunks=(1, *run.shape),
+                    maxshape=(None, *run.shape))
+        self._file.create_group("txm_live").attrs.update(run.description())
+
+    def _write_order(self) -> None:
+        """Write when each frame was taken, those included that were taken again meanwhile."""
+        exchange, ours = self._file["exchange"], self._file["txm_live"]
+        exchange.create_dataset("theta", data=np.zeros(len(self._run.projections), np.float32))
         exchange["theta"].attrs["units"] = "deg"
-        ours = self._file.create_group("txm_live")
-        ours.attrs.update(run.description())
+        shots = in_time(self._run.shots)
         ours.create_dataset("sequence", data=np.array(
-            [(KINDS.index(shot.kind), shot.index) for shot in run.shots], np.int32))
-        ours.create_dataset("exposed_at_s", data=np.array([START_S + shot.at_s for shot in run.shots]))
-        ours.create_dataset("view", data=[shot.view for shot in run.shots], dtype=h5py.string_dtype())
+            [(KINDS.index(shot.kind), shot.index) for shot in shots], np.int32))
+        ours.create_dataset("exposed_at_s", data=np.array([START_S + shot.at_s for shot in shots]))
+        ours.create_dataset("view", data=[shot.view for shot in shots], dtype=h5py.string_dtype())
+        ours.create_dataset("recollects", data=np.array([_number(shot.recollects) for shot in shots], np.int32))
 
     def _write_truth(self) -> None:
         run = self._run
@@ -122,6 +135,7 @@ class Recorder:
             "blur_angle_deg": np.array([truth.blur_angle_deg for truth in truths]),
             "blurred": np.array([truth.blurred for truth in truths]),
             "usable": np.array([truth.usable for truth in truths]),
+            "recollects": np.array([_number(truth.recollects) for truth in truths], np.int32),
             "displacement_px": np.array([truth.displacement_px for truth in truths]),
             "grid_y_px": run.grid_px[0],
             "grid_x_px": run.grid_px[1],
@@ -145,6 +159,11 @@ class Recorder:
         number = getattr(error, "errno", None)
         reason = os.strerror(number) if number else " ".join(str(error).split())
         return RecordingError(f"{self.path}: cannot be written: {reason}; nothing was saved")
+
+
+def _number(index: int | None) -> int:
+    """Return the number of a frame, -1 for none."""
+    return _NONE if index is None else index
 
 
 def recorded(frames: Iterable[Frame], recorder: Recorder) -> Iterator[Frame]:

@@ -42,6 +42,8 @@ class Shot(msgspec.Struct, frozen=True, kw_only=True):
     progress: float = 0.0
     """How far the deformation has grown, 0 to 1; 0 in the first projection."""
     condition: Condition = "good"
+    recollects: int | None = None
+    """Index of the projection that this one replaces."""
 
 
 class Scene(NamedTuple):
@@ -59,7 +61,7 @@ class Run:
     name : str
         Name of the scenario and of the acquisition of its projections.
     shots : sequence of Shot
-        In order of exposure.
+        What is planned, in order of exposure.
     scenes : mapping of str to Scene
         One per view.
     detector : Detector
@@ -83,16 +85,26 @@ class Run:
         self.exposure_s = exposure_s
         self.seed = seed
         self.photons = detector.photons
+        self._references: dict[str, Shot] = {}
+        """First usable projection of each view."""
+        for shot in shots:
+            self._refer(shot)
 
     def __len__(self) -> int:
         return len(self.shots)
 
+    def add(self, shot: Shot) -> int:
+        """Add an exposure that was not planned, behind all others whenever it happens; return its position."""
+        self.shots = (*self.shots, shot)
+        self._refer(shot)
+        return len(self.shots) - 1
+
     def frames(self) -> Iterator[Frame]:
-        """Yield all frames in order of exposure."""
+        """Yield all frames that are planned now, in order of exposure."""
         return (self.frame(position) for position in range(len(self.shots)))
 
     def frame(self, position: int) -> Frame:
-        """Make the frame at a position in the order of exposure."""
+        """Make the frame at a position of the plan."""
         shot = self.shots[position]
         pixels = self.detector.expose(
             self.transmission(shot), brightness=_brightness(shot), seed=(_NOISE, self.seed, position))
@@ -101,6 +113,7 @@ class Run:
             pixels=pixels, index=shot.index, acquisition=shot.acquisition, view=shot.view, kind=shot.kind,
             exposed_at=START_S + shot.at_s, received_at=START_S + shot.at_s + self.exposure_s,
             exposure_s=self.exposure_s, pixel_size_nm=self.pixel_size_nm, angle_deg=0.0, expected=shot.expected,
+            recollects=shot.recollects,
         )
 
     def transmission(self, shot: Shot) -> FloatArray | float:
@@ -117,9 +130,9 @@ class Run:
         image = scene.canvas.sample(y, x)
         return image if shot.blur is None else blurred_window(image, shot.blur)
 
-    @cached_property
+    @property
     def projections(self) -> tuple[int, ...]:
-        """Positions of the projections in the order of exposure."""
+        """Positions of the projections in the order of their numbers."""
         return tuple(position for position, shot in enumerate(self.shots) if shot.kind == "projection")
 
     @cached_property
@@ -135,7 +148,7 @@ class Run:
             view=shot.view, usable=shot.condition == "good", condition=shot.condition,
             drift_px=(shot.drift_px[0] - reference.drift_px[0], shot.drift_px[1] - reference.drift_px[1]),
             blur_covariance_px2=np.zeros((2, 2)) if shot.blur is None else shot.blur.covariance_px2,
-            blurred=shot.blur is not None, displacement_px=self._displacement(shot),
+            blurred=shot.blur is not None, displacement_px=self._displacement(shot), recollects=shot.recollects,
         )
 
     def regions(self) -> NDArray[np.int32] | None:
@@ -151,18 +164,16 @@ class Run:
                 "pixel_size_nm": self.pixel_size_nm, "exposure_s": self.exposure_s}
 
     @cached_property
-    def _references(self) -> dict[str, Shot]:
-        """First usable projection of each view."""
-        first: dict[str, Shot] = {}
-        for shot in self.shots:
-            if shot.kind == "projection" and shot.condition == "good":
-                first.setdefault(shot.view, shot)
-        return first
-
-    @cached_property
     def _grid_points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         rows, columns = np.meshgrid(*(axis.astype(np.float64) for axis in self.grid_px), indexing="ij")
         return rows, columns
+
+    def _refer(self, shot: Shot) -> None:
+        if shot.kind != "projection" or shot.condition != "good":
+            return
+        known = self._references.setdefault(shot.view, shot)
+        if shot.at_s < known.at_s:
+            self._references[shot.view] = shot
 
     def _displacement(self, shot: Shot) -> FloatArray:
         deformation = self.scenes[shot.view].deformation

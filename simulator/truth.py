@@ -26,6 +26,8 @@ class FrameTruth(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """``good``, ``dump``, ``empty`` or ``saturated``."""
     displacement_px: FloatArray
     """(2, K, L) on the grid of the run, without the drift."""
+    recollects: int | None = None
+    """Index of the projection that this one replaces."""
 
     @property
     def blur_length_px(self) -> float:

@@ -51,6 +51,8 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Unix seconds, one per line of `sequence`; NaN: not known."""
     views: Sequence[str] | None = None
     """One per line of `sequence`."""
+    recollects: Sequence[int] | None = None
+    """Numbers of the projections that others replace, one per line of `sequence`; negative: none."""
 
 
 class _Step(NamedTuple):
@@ -173,6 +175,7 @@ class Recording:
         contents, line = self._contents, step.line
         view = contents.views[line] if contents.views is not None and line is not None else ""
         exposed_at = None if line is None else _at(contents.exposed_at, line)
+        recollects = -1 if contents.recollects is None or line is None else contents.recollects[line]
         pixels = _read(step.pictures, step.position)
         if isinstance(pixels, str):
             reason = f"{step.kind} {step.position} of {self.path.name} cannot be read: {pixels}"
@@ -185,6 +188,7 @@ class Recording:
             pixels=pixels, index=step.position, acquisition=acquisition, view=view, kind=step.kind,
             exposed_at=exposed_at, exposure_s=exposure_s or contents.exposure_s, pixel_size_nm=self.pixel_size_nm,
             angle_deg=angle_deg, energy_ev=energy_ev, expected=self.count if step.kind == "projection" else None,
+            recollects=recollects if recollects >= 0 and recollects != step.position else None,
         )
 
     def _first_readable(self) -> AnyArray:

@@ -126,9 +126,10 @@ def _our_contents(path: Path, file: Any, ours: Any, stacks: dict[Kind, Pictures]
         stacks=stacks, close=file.close,
         pixel_size_nm=_positive(ours.attrs.get("pixel_size_nm")),
         exposure_s=_positive(ours.attrs.get("exposure_s")),
-        angles_deg=facts.angles_deg, sequence=sequence,
-        exposed_at=_numbers(find_dataset(ours, "exposed_at_s"), lines),
+        angles_deg=facts.angles_deg, energies_ev=facts.energies_ev, exposures_s=facts.exposures_s, sequence=sequence,
+        exposed_at=_times(find_dataset(ours, "exposed_at_s"), lines),
         views=_texts(find_dataset(ours, "view"), lines),
+        recollects=_replaced(find_dataset(ours, "recollects"), lines),
     )
 
 
@@ -183,12 +184,19 @@ def _sequence(path: Path, ours: Any, stacks: dict[Kind, Pictures]) -> Sequence[t
     return [(KINDS[kind], position) for kind, position in lines.tolist()]
 
 
-def _numbers(dataset: Any | None, count: int) -> NDArray[np.float64] | None:
-    """Read finite numbers, one per frame; None when there is not exactly one each."""
+def _times(dataset: Any | None, count: int) -> NDArray[np.float64] | None:
+    """Read Unix seconds, one per frame, NaN where it is not known; None when there is not one each."""
     if dataset is None or dataset.shape != (count,) or dataset.dtype.kind not in "uif":
         return None
     values: NDArray[np.float64] = dataset[()].astype(np.float64)
-    return values if np.isfinite(values).all() else None
+    return values
+
+
+def _replaced(dataset: Any | None, count: int) -> list[int] | None:
+    """Read which projection each line replaces; None when it is not told."""
+    if dataset is None or dataset.shape != (count,) or dataset.dtype.kind not in "iu":
+        return None
+    return [int(index) for index in dataset[()]]
 
 
 def _texts(dataset: Any | None, count: int) -> list[str] | None:

@@ -58,6 +58,7 @@ CREATE TABLE IF NOT EXISTS flows (acquisition TEXT, "index" INTEGER, view TEXT, 
 CREATE TABLE IF NOT EXISTS spectra ({_quoted(_SPECTRA_COLUMNS)}, PRIMARY KEY ("index", acquisition));
 CREATE TABLE IF NOT EXISTS settings (revision INTEGER PRIMARY KEY, at REAL, who TEXT, toml TEXT);
 CREATE TABLE IF NOT EXISTS commands (number INTEGER PRIMARY KEY, at REAL, op TEXT, arguments TEXT, outcome TEXT);
+CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 """  # (identifiers come from our own records)
 
 
@@ -79,6 +80,8 @@ class Batch(msgspec.Struct, kw_only=True):
     """Revision, TOML text, who changed them."""
     facts: dict[str, Any] = {}
     """Facts of the session, JSON-encodable, by name."""
+    state: dict[str, bytes] = {}
+    """Parts of what a streamer needs that goes on with the session, by name; a part replaces the one of before."""
 
 
 class Journal:
@@ -90,16 +93,19 @@ class Journal:
         The session.
     create : bool
         Begin a new session here and keep others from writing to it; otherwise open it for reading.
+    resume : bool
+        With `create`: go on with the session that is here, if there is one.
 
     Raises
     ------
     SessionError
         If there is no session to read, one to be overwritten, one written by a newer version, or another
-        streamer at work on it.
+        streamer at work on it; with `resume`, if the session here cannot be continued.
     """
 
-    def __init__(self, folder: Path, *, create: bool = False) -> None:
+    def __init__(self, folder: Path, *, create: bool = False, resume: bool = False) -> None:
         self.folder = folder
+        self._resume = resume
         self._lock: BinaryIO | None = None
         self._db = self._create() if create else self._open()
 
@@ -150,6 +156,8 @@ class Journal:
                        ((revision, time.time(), who, toml) for revision, toml, who in batch.settings))
         db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)",
                        ((key, msgspec.json.encode(value).decode()) for key, value in batch.facts.items()))
+        db.executemany("INSERT INTO state VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                       batch.state.items())
 
     def meta(self) -> dict[str, Any]:
         """Return all facts of the session."""
@@ -159,6 +167,14 @@ class Journal:
         """Return the newest settings: their revision and their TOML text."""
         newest = self._read("SELECT revision, toml FROM settings ORDER BY revision DESC LIMIT 1")
         return next(newest, (0, ""))
+
+    def state(self) -> dict[str, bytes]:
+        """Return the parts of the state, in the order in which they first came."""
+        return dict(self._read("SELECT name, value FROM state ORDER BY rowid"))
+
+    def newest_rows(self, count: int) -> list[FrameRow]:
+        """Return the rows that arrived last, in order of arrival."""
+        return [row for _, row in self._frames("1 ORDER BY arrival DESC LIMIT ?", (count,))][::-1]
 
     def rows(self, *, since: int = 0, limit: int | None = None) -> Iterator[tuple[int, FrameRow]]:
         """Yield the rows published after a sequence number, with their sequence numbers.
@@ -278,9 +294,9 @@ class Journal:
         except OSError as error:
             raise SessionError(f"session {self.folder} is being written by another streamer; "
                                "give this one another --session") from error
-        if self.path.exists() and self.path.stat().st_size:
+        if self.path.exists() and self.path.stat().st_size and not self._resume:
             raise SessionError(f"{self.folder} already holds a session; choose another folder, "
-                               "so that nothing measured is overwritten")
+                               "so that nothing measured is overwritten ('txm-streamer run' goes on with its own)")
         try:
             db = sqlite3.connect(self.path, isolation_level="IMMEDIATE", check_same_thread=False)
             db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
@@ -289,9 +305,29 @@ class Journal:
             db.executescript(_TABLES)
         except sqlite3.Error as error:
             raise SessionError(f"journal {self.path} cannot be created: {error}") from error
+        try:
+            begun = self._is_begun(db)
+        except SessionError:
+            db.close()
+            raise
         self._db = db
-        self.write(Batch(facts={"schema": SCHEMA, "version": __version__, "started_at": time.time()}))
+        if not begun:
+            self.write(Batch(facts={"schema": SCHEMA, "version": __version__, "started_at": time.time()}))
         return db
+
+    def _is_begun(self, db: sqlite3.Connection) -> bool:
+        """Tell whether there is a session to go on with; one that was killed before its first row is none."""
+        if db.execute("SELECT 1 FROM state").fetchone() is None:
+            if db.execute("SELECT 1 FROM frames").fetchone() is None:
+                return False
+            raise SessionError(f"{self.folder} holds a session that cannot be continued: it was made by 'analyse', or "
+                               "by a version that keeps no state; choose another folder")
+        for table, columns in (("frames", _FRAME_COLUMNS), ("alerts", _ALERT_COLUMNS), ("events", _EVENT_COLUMNS)):
+            stored = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
+            if [name for name in stored if name not in {"sequence", "arrival", "number"}] != list(columns):
+                raise SessionError(f"{self.folder} holds a session of another version, with other columns of {table}; "
+                                   "choose another folder")
+        return True
 
     def _open(self) -> sqlite3.Connection:
         if not self.path.is_file():

@@ -50,6 +50,12 @@ class Ledger:
         self._current: dict[str, str] = {}
         """Name by the sender: name of the stream that goes on."""
         self._signatures: collections.OrderedDict[tuple[str, int], Signature] = collections.OrderedDict()
+        self._signed = 0
+        """Frames whose content was ever remembered."""
+        self._changed: set[str] = set()
+        """Streams, since `changes` was called."""
+        self._fresh: list[tuple[str, int]] = []
+        """Frames whose content was remembered since."""
 
     def admit(self, frame: Frame) -> Admission:
         """Account for a frame that arrived, and give it its final number and acquisition."""
@@ -112,6 +118,7 @@ class Ledger:
         The acquisition is the one that `admit` or `admit_refusal` gave.
         """
         stream = self._streams[item.acquisition]
+        self._changed.add(stream.name)
         if not isinstance(item, Refusal):
             stream.measured += 1
             return
@@ -127,6 +134,7 @@ class Ledger:
         if name is None:
             return []
         stream = self._streams[name]
+        self._changed.add(name)
         return [_gap(stream, piece, at) for piece in stream.finish()]
 
     def accounting(self) -> Accounting:
@@ -154,6 +162,33 @@ class Ledger:
             "current": dict(self._current),
             "signatures": [[name, index, *signature] for (name, index), signature in self._signatures.items()],
         }
+
+    def changes(self) -> dict[str, Any]:
+        """Return what changed since the last call as parts of the state by name, plain as in `snapshot`.
+
+        A part takes the place of the one of that name; there are no more than streams and remembered frames.
+        """
+        parts: dict[str, Any] = {f"stream {name}": self._streams[name].snapshot() for name in self._changed}
+        if parts:
+            parts["current"] = dict(self._current)
+        for key in self._fresh[-REMEMBERED:]:
+            signature = self._signatures.get(key)
+            if signature is not None:
+                parts[f"frame {self._signed % REMEMBERED}"] = [self._signed, *key, *signature]
+                self._signed += 1
+        self._changed.clear()
+        self._fresh.clear()
+        return parts
+
+    @classmethod
+    def joined(cls, parts: Mapping[str, Any]) -> Ledger:
+        """Make a ledger of all parts that `changes` gave, each as it was last, in the order in which they came."""
+        streams = [part for name, part in parts.items() if name.startswith("stream ")]
+        signed = sorted(part for name, part in parts.items() if name.startswith("frame "))
+        ledger = cls.restore({"streams": streams, "current": parts.get("current", {}),
+                              "signatures": [signature for _, *signature in signed]})
+        ledger._signed = signed[-1][0] + 1 if signed else 0
+        return ledger
 
     @classmethod
     def restore(cls, snapshot: Mapping[str, Any]) -> Ledger:
@@ -204,16 +239,20 @@ class Ledger:
         """Find the stream of a refusal; what tells neither name nor number goes to the unnamed acquisition, if any."""
         if refusal.acquisition or refusal.index is not None or "" in self._current:
             return self._stream(refusal.acquisition)
+        self._changed.add("")
         return self._streams.setdefault("", Stream(""))
 
     def _stream(self, sender_name: str) -> Stream:
         name = self._current.get(sender_name)
-        return self._open(sender_name) if name is None else self._streams[name]
+        stream = self._open(sender_name) if name is None else self._streams[name]
+        self._changed.add(stream.name)
+        return stream
 
     def _open(self, sender_name: str) -> Stream:
         name = next(name for name in _names(sender_name) if name not in self._streams)
         self._current[sender_name] = name
         self._streams[name] = Stream(name)
+        self._changed.add(name)
         return self._streams[name]
 
     def _start_anew(self, old: Stream, frame: Frame, events: list[Event]) -> Stream:
@@ -228,6 +267,7 @@ class Ledger:
         if index == stream.origin:
             stream.origin_signature = signature
         self._signatures[stream.name, index] = signature
+        self._fresh.append((stream.name, index))
         while len(self._signatures) > REMEMBERED:
             self._signatures.popitem(last=False)
 

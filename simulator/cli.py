@@ -9,8 +9,8 @@ import logging
 import math
 import signal
 import sys
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,16 +18,20 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from simulator.cli_files import convert, inspect
 from streamer import console
 from streamer.errors import RecordingError, SettingsError
 
 if TYPE_CHECKING:
     from simulator.faults import FaultInjector
-    from simulator.publisher import Item, Pace, Pattern, Sender
+    from simulator.publisher import Course, Item, Pace, Pattern, Sender
+    from simulator.recollect import Beamline
+    from simulator.run import Run
     from streamer.protocols import Dialect
     from streamer.records import Frame
 
 _ENDPOINT = "tcp://127.0.0.1:5555"
+_RESULTS = "tcp://127.0.0.1:5556"
 _RATE_HZ = 5.0
 _SMALLEST_PX, _LARGEST_PX = 32, 4096
 _LARGEST_SEED = 2**63 - 1
@@ -53,6 +57,9 @@ Seed = Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Same seed, sa
 Rate = Annotated[float | None, typer.Option(
     metavar="HZ", min=0, help=f"Frames per second, flats and darks included; 0 = as fast as it goes. "
     f"[default: {_RATE_HZ:g}]")]
+
+app.command()(inspect)
+app.command()(convert)
 
 
 @app.command("list")
@@ -87,22 +94,33 @@ def run(  # noqa: PLR0913  (one parameter an option)
     pattern: PatternName = "pub",
     wait: Wait = 30.0,
     faults: FaultText = "",
+    recollect: Annotated[str | None, typer.Option(
+        metavar="[ENDPOINT]", help="Listen to the results of a streamer here and take again the frames that it asks "
+        f"for, as the sample is by then; the exposure may fail again. Without an endpoint: {_RESULTS}.")] = None,
+    late: Annotated[float, typer.Option(
+        metavar="S", min=0, max=86_400, help="With --recollect: seconds after the last frame in which late requests "
+        "are waited for, unless the streamer says before that it has none.")] = 30.0,
 ) -> None:
     """Simulate an experiment whose truth is known, and send it or save it.
 
     Examples: 'run sun2025_txm --rate 2' sends the X-ray experiment of Sun et al. (2025); 'run still --frames 10
-    --save still.h5' writes ten frames in which nothing happens.
+    --save still.h5' writes ten frames in which nothing happens; 'run sun2025_txm --recollect' takes blurred frames
+    again when the streamer beside it asks for them.
     """
     from simulator.plan import Request  # noqa: PLC0415
     from simulator.scenarios import find  # noqa: PLC0415
 
-    _refuse_nan(photons=photons, rate=rate, wait=wait)
+    _refuse_nan(photons=photons, rate=rate, wait=wait, late=late)
+    if recollect is not None and save is not None and bind is None and connect is None:
+        raise SettingsError("--save alone sends nothing, so nobody can ask for a frame again; give --bind or --connect "
+                            "too, or leave --recollect away")
     request = Request(frames=frames, seed=seed, photons=photons, shape=_size(size))
     outlet = _Outlet.asked(
         bind=bind, connect=connect, protocol=protocol, pattern=pattern, wait_s=wait, faults=faults, seed=seed)
     planned = find(scenario).build(request)
     with ExitStack() as stack:
-        source: Iterable[Frame] = planned.frames()
+        beamline = None if recollect is None else stack.enter_context(_listening(recollect, planned, late_s=late))
+        source: Iterable[Frame] = planned.frames() if beamline is None else beamline.frames()
         if save is not None:
             from simulator.recorder import Recorder, recorded  # noqa: PLC0415
 
@@ -114,7 +132,8 @@ def run(  # noqa: PLR0913  (one parameter an option)
             from simulator.publisher import Pace, with_ends  # noqa: PLC0415
 
             pace = Pace(rate_hz=_RATE_HZ if rate is None else rate)
-            if not outlet.publish(with_ends(source), pace=pace, restamp=True) and save is not None:
+            whole = outlet.publish(with_ends(source), pace=pace, restamp=True, course=beamline)
+            if not whole and save is not None:
                 raise RecordingError(f"{save}: interrupted; nothing was saved")
     if save is not None:
         typer.echo(f"saved {len(planned)} frames in {save}", err=True)
@@ -138,12 +157,16 @@ def replay(  # noqa: PLR0913  (one parameter an option)
     wait: Wait = 30.0,
     faults: FaultText = "",
     seed: Annotated[int, typer.Option(min=0, max=_LARGEST_SEED, help="Of --faults: same seed, same faults.")] = 0,
+    recollect: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Send a recording as if it were being taken now.
 
     Examples: 'replay run.h5 --rate 10', 'replay tiles/ --loop', 'replay run.h5 --speed 3600 --start 10 --stop 20'.
     """
     _refuse_nan(rate=rate, speed=speed, wait=wait)
+    if recollect is not None:
+        raise SettingsError("a recording cannot be exposed again, so 'replay' takes no --recollect; 'run SCENARIO "
+                            "--recollect' simulates a sample that can")
     if rate is not None and speed is not None:
         raise SettingsError("give --rate or --speed, not both")
     from simulator.publisher import Pace  # noqa: PLC0415
@@ -192,7 +215,9 @@ class _Outlet:
             injector=FaultInjector(shares, seed=seed) if any(shares) else None,
         )
 
-    def publish(self, items: Iterable[Item], *, pace: Pace, restamp: bool) -> bool:
+    def publish(
+        self, items: Iterable[Item], *, pace: Pace, restamp: bool, course: Course | None = None
+    ) -> bool:
         """Send everything, telling where and how much; False when it was interrupted."""
         from simulator.publisher import Sender, publish  # noqa: PLC0415
 
@@ -201,7 +226,9 @@ class _Outlet:
                 typer.echo(f"sending frames on {sender.endpoint} ({self.pattern}, {self.dialect.NAME})")
                 sys.stdout.flush()
                 self._await_receiver(sender)
-                sent = publish(items, sender, self.dialect, pace=pace, faults=self.injector, restamp=restamp)
+                # Who makes the frames as things go wants to know how they go before making many more.
+                sent = publish(items, sender, self.dialect, pace=pace, faults=self.injector, restamp=restamp,
+                               ahead=4 if course is None else 1, course=course)
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
             return False
@@ -216,6 +243,20 @@ class _Outlet:
             typer.echo(f"waiting up to {self.wait_s:g} s for a receiver", err=True)
             if not sender.wait_for_receiver(self.wait_s):
                 typer.echo("nobody is listening; going on", err=True)
+
+
+@contextmanager
+def _listening(endpoint: str, planned: Run, *, late_s: float) -> Iterator[Beamline]:
+    """Listen to a streamer as long as its wishes can be met; tell in the end what was taken again."""
+    from simulator.recollect import Beamline, Listener, Wishes  # noqa: PLC0415
+
+    wishes = Wishes()
+    beamline = Beamline(planned, wishes, late_s=late_s, source=endpoint)
+    with Listener(endpoint, wishes):
+        yield beamline
+    taken = [f"{shot.recollects} as {shot.index}{' (blurred)' if shot.blur is not None else ''}"
+             for shot in beamline.taken]
+    typer.echo(f"taken again: {len(taken)} frames{': ' if taken else ''}{', '.join(taken)}", err=True)
 
 
 def _tell_faults(injector: FaultInjector) -> None:
@@ -261,11 +302,25 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _completed(arguments: list[str]) -> list[str]:
+    """Let ``--recollect`` stand without an endpoint, which the library of the command line cannot.
+
+    >>> _completed(["run", "--recollect", "still"])
+    ['run', '--recollect', 'tcp://127.0.0.1:5556', 'still']
+    """
+    complete: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        complete.append(argument)
+        if argument == "--recollect" and "://" not in following:
+            complete.append(_RESULTS)
+    return complete
+
+
 def main() -> NoReturn:
     """Entry point of the console script."""
     console.start_log(level=logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(console.run(app, "txm-simulator"))
+    sys.exit(console.run(app, "txm-simulator", _completed(sys.argv[1:])))
 
 
 if __name__ == "__main__":

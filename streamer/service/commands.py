@@ -50,8 +50,8 @@ class Commands:
         try:
             operation = self._known.get(command.op)
             if operation is None:
-                raise CommandError(f"unknown op {command.op!r}; this streamer knows history, spectra, snapshot, "
-                                   f"{', '.join(self._known)}")
+                raise CommandError(f"unknown op {command.op!r}; this streamer knows history, spectra, picture, "
+                                   f"thumbnails, flow, snapshot, {', '.join(self._known)}")
             result = operation(command.arguments)
         except TxmError as error:
             request.reply(encode_reply(command.id, error=str(error)))
@@ -73,7 +73,7 @@ class Commands:
             raise CommandError(f"set: {', '.join(fixed)} cannot be changed while running; restart with --set. "
                                f"These can: {live}")
         revision = service.conveyor.settings_revision + 1
-        service.recorder.settings(revision, to_toml(settings), who=str(arguments.get("who", "")))
+        service.recorder.settings(revision, to_toml(settings, masked=True), who=str(arguments.get("who", "")))
         service.settings = settings
         service.conveyor.configure(settings, revision)
         return {"settings_revision": revision}

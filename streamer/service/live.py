@@ -7,8 +7,9 @@ import math
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from streamer import __version__
 from streamer.engine import open_engine, worker_count
@@ -19,6 +20,7 @@ from streamer.pipeline import Key, Outcome
 from streamer.records import AnyArray, EndOfAcquisition, Frame, Refusal, Status
 from streamer.service.commands import Commands, Request
 from streamer.service.conveyor import Conveyor
+from streamer.service.herald import Herald
 from streamer.service.inbox import Dropped, Inbox, Item
 from streamer.service.keeper import Keeper
 from streamer.service.lane import FlowDone, FlowLane
@@ -28,6 +30,7 @@ from streamer.service.recorder import Recorder
 from streamer.service.spectra import with_picture
 from streamer.service.timing import Rate
 from streamer.settings import Settings, to_toml
+from streamer.wire import Topic
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +95,7 @@ class Service:
                 settings.results.endpoint, settings.control.endpoint, folder=folder,
                 handler=lambda command, reply: self.inbox.put_urgent(Request(command, reply)))
             try:
+                self.herald = Herald(settings, session=folder.name)
                 self._journal = Journal(folder, create=True)   # last: a start that fails leaves no session
             except TxmError:
                 self.outbox.close()
@@ -99,7 +103,7 @@ class Service:
         except TxmError:
             self._executor.shutdown()
             raise
-        self.recorder = Recorder(self._journal, publish=self.outbox.publish)
+        self.recorder = Recorder(self._journal, publish=self._publish, due=self.herald.due)
         self._lane = FlowLane(self.inbox.put_urgent)
         self._previewer = Previewer(self.inbox.put_urgent)
         self._keeper = Keeper(folder, kept_mb=settings.pictures.kept_mb)
@@ -114,9 +118,10 @@ class Service:
         self._next_tick = 0.0
         self._pixel_size_nm = settings.pixel_size_nm or None
         self._acquisition = ""
-        self.recorder.settings(0, to_toml(settings), who="start")
+        self.recorder.settings(0, to_toml(settings, masked=True), who="start")
         self.recorder.facts(session=folder.name, input=source.endpoint, pixel_size_nm=self._pixel_size_nm)
         self.recorder.commit()
+        self.herald.start(self._journal)
 
     def stop(self) -> None:
         """Ask the service to finish what it has and end; from any thread or signal handler."""
@@ -158,6 +163,10 @@ class Service:
             self.conveyor.offer(matter)
         self.recorder.commit()
         return True
+
+    def _publish(self, topic: Topic, sequence: int, fields: Any, arrays: Mapping[str, AnyArray]) -> None:
+        self.outbox.publish(topic, sequence, fields, arrays)
+        self.herald.publish(fields)
 
     def _step(self) -> None:
         self.conveyor.step()
@@ -240,6 +249,7 @@ class Service:
         status = self.status()
         self._watch(status)
         self.conveyor.account()
+        self.herald.tick(status, self.recorder)
         self.recorder.commit()
         self.outbox.update_status(status)
 
@@ -254,6 +264,7 @@ class Service:
             "stalled": f"no frame for {age_s:.0f} s in an open acquisition" if stalled and age_s is not None else None,
             "disk_low": f"{free_gb:.2f} GB left on the disk of {self.folder}" if low else None,
             "journal": self.recorder.problem or None,
+            "channel": "; ".join(self.herald.problems) or None,
         }
         for rule, text in conditions.items():
             self.conveyor.alert(self.conveyor.alarms.condition(rule, text, at=at))
@@ -280,7 +291,8 @@ class Service:
             blur_tolerance_px=self.settings.blur.tolerance_px,
             blur_score_threshold=self.settings.blur.score_threshold,
             blur_shortest_px=self.settings.blur.shortest_px, disk_free_gb=_disk_free_gb(self.folder),
-            problems=[problem for problem in (self.recorder.problem, self._keeper.problem) if problem])
+            problems=[problem for problem in (self.recorder.problem, self._keeper.problem, *self.herald.problems)
+                      if problem])
 
     def _finish(self) -> None:
         """Bring everything that was received to its end, in memory, in the journal and as files."""
@@ -294,6 +306,7 @@ class Service:
             pass
         self.conveyor.account()
         try:
+            self.herald.close(self.recorder)
             self.recorder.facts(ended_at=time.time(), timing=self.conveyor.timing.summary())
             self.recorder.close()
         finally:

@@ -11,8 +11,10 @@ from pathlib import Path
 from streamer.engine import open_engine, worker_count
 from streamer.export import export_session
 from streamer.journal import Journal
+from streamer.pipeline import Outcome
 from streamer.records import EndOfAcquisition, Frame, Refusal
 from streamer.service.conveyor import Conveyor
+from streamer.service.keeper import Keeper
 from streamer.service.lane import FlowDone, compute
 from streamer.service.recorder import Recorder
 from streamer.settings import Settings, to_toml
@@ -80,11 +82,16 @@ class _Run:
         self._flows: deque[Future[FlowDone]] = deque()
         self._follower = Follower()
         self._in_order = ThreadPoolExecutor(1, thread_name_prefix="flow")   # every field builds on those before
-        self._conveyor = Conveyor(settings, self._recorder, self._executor, ahead=self._ahead, on_flow=self._flow)
+        self._keeper = Keeper(journal.folder, kept_mb=settings.pictures.kept_mb, patient=True,
+                              thumbnails_only=settings.pictures.offline == "thumbnails")
+        self._pixel_size_nm: float | None = None
+        self._conveyor = Conveyor(settings, self._recorder, self._executor, ahead=self._ahead, on_flow=self._flow,
+                                  on_image=None if settings.pictures.offline == "none" else self._keep)
         self._committed = time.monotonic()
 
     def run(self, *, name: str, pixel_size_nm: float | None, recording: Mapping[str, str] | None) -> None:
-        self._recorder.settings(0, to_toml(self._settings), who="start")
+        self._pixel_size_nm = pixel_size_nm
+        self._recorder.settings(0, to_toml(self._settings, masked=True), who="start")
         self._recorder.facts(session=self._journal.folder.name, input=name, pixel_size_nm=pixel_size_nm,
                              recording=None if recording is None else dict(recording))
         self._recorder.commit()
@@ -102,10 +109,14 @@ class _Run:
         self._conveyor.drain()
         self._collect_flows(0)
         self._conveyor.account()
+        self._keeper.close()
         self._in_order.shutdown()
         self._executor.shutdown()
         self._recorder.facts(ended_at=time.time(), timing=self._conveyor.timing.summary())
         self._recorder.close()
+
+    def _keep(self, frame: Frame, outcome: Outcome) -> None:
+        self._keeper.offer(frame, outcome, pixel_size_nm=self._pixel_size_nm or frame.pixel_size_nm)
 
     def _flow(self, task: FlowTask) -> None:
         self._flows.append(self._in_order.submit(compute, task, self._follower))

@@ -98,6 +98,19 @@ class Composition:
         layer = self.top or self.ground
         return layer if layer.colours else None
 
+    def read(self, y: float, x: float) -> str:
+        """Say what is at a place of the frame; nothing outside."""
+        if self.ground.at(y, x) is None:
+            return ""
+        where = f"fy {y:+.3f}, fx {x:+.3f} px⁻¹" if self.spectrum else f"y {math.floor(y)}, x {math.floor(x)}"
+        if self.labels is not None and self.top is not None:
+            number = replace(self.top, pixels=self.labels).at(y, x)
+            return f"{where}: region {number}" if number is not None and number >= 0 else where
+        layer = self.measured
+        found = layer.value_at(y, x) if layer is not None else None
+        unit = f" {layer.unit}" if layer is not None and layer.unit else ""
+        return f"{where}: {found:.4g}{unit}" if found is not None else where
+
 
 class Mode(NamedTuple):
     """One way to look at a frame."""

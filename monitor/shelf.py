@@ -186,7 +186,7 @@ class Shelf:
         if not isinstance(result, dict):
             raise ProtocolError(f"the answer is {type(result).__name__}, expected an object")
         header = {name: value for name, value in result.items() if name not in ("kind", "data", "encoding")}
-        image = self._decode(_base64(result.get("data")))
+        image = self._decode(unpacked(result.get("data")))
         picture = picture_of(Result("picture", header | {"kind": "projection", "sequence": 0}, {"image": image}))
         if Key(picture.acquisition, picture.index) != item.key:
             raise ProtocolError(f"the streamer sent frame {picture.index} of {picture.acquisition!r} instead")
@@ -215,13 +215,20 @@ def _array(name: str, packed: Mapping[str, Any]) -> AnyArray:
         isinstance(side, int) and side >= 0 for side in shape)
     if not sound:
         raise ProtocolError(f"array {name!r} has dtype {dtype!r} and shape {shape!r}; not readable")
-    data, kind = _base64(packed["data"]), np.dtype(dtype)
+    data, kind = unpacked(packed["data"]), np.dtype(dtype)
     if len(data) != math.prod(shape) * kind.itemsize:
         raise ProtocolError(f"array {name!r} has {len(data)} bytes, expected {math.prod(shape) * kind.itemsize}")
     return np.frombuffer(data, kind).reshape(shape)
 
 
-def _base64(text: Any) -> bytes:
+def unpacked(text: Any) -> bytes:
+    """Return the bytes of a text in base64.
+
+    Raises
+    ------
+    ProtocolError
+        If it is none.
+    """
     if not isinstance(text, str):
         raise ProtocolError(f"data is {type(text).__name__}, expected text in base64")
     try:

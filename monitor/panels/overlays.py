@@ -1,4 +1,4 @@
-"""What is drawn over the picture: displacement arrows and the scale bar."""
+"""What is drawn over the picture: displacement arrows, outlines, rings, and the scale bar."""
 
 from __future__ import annotations
 
@@ -17,32 +17,78 @@ NOISE_SIGMAS = 2.0
 NOISE_PX = 0.1
 """What counts as noise where the field has no error."""
 GAINS = (1, 2, 5, 10, 20, 50)
-HALO, CORE = "#101418", "#ffe14d"
+HALO, CORE, PINNED = "#101418", "#ffe14d", "#5fe3ff"
+RINGS = (0.1, 0.2, 0.3, 0.4)
+"""Frequencies in cycles/px."""
 
 
-class Arrows(pg.GraphicsObject):
-    """All arrows as one item: a dark halo and a bright core can be seen on any ground.
+class Lines(pg.GraphicsObject):
+    """Many lines as one item, each with a dark halo and a bright core, to be seen on any ground.
 
     One item costs 3 ms for 1000 arrows; an item per arrow costs 90 ms.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, colour: str, core_px: float) -> None:
         super().__init__()
-        self.count = 0
-        self.gain = 1
+        self.colour, self._core_px = colour, core_px
         self._lines = pg.Qt.internals.PrimitiveArray(QtCore.QLineF, 4)
         self._bounds = QtCore.QRectF()
-        self._halo, self._core = pg.mkPen(HALO, width=4), pg.mkPen(CORE, width=1.6)
+        self._pens: tuple[QtGui.QPen, ...] = ()
+        self.set_scale(1.0)
 
-    def restyle(self, theme: Theme) -> None:
-        """Take the scale of the theme."""
-        self._halo, self._core = theme.pen(HALO, 4.0), theme.pen(CORE, 1.6)
+    def set_scale(self, scale: float) -> None:
+        """Draw for a screen of another scale."""
+        self._pens = (pg.mkPen(HALO, width=scale * (self._core_px + 2.4)),
+                      pg.mkPen(self.colour, width=scale * self._core_px))
         self.update()
+
+    def set_lines(self, segments: np.ndarray[Any, Any]) -> None:
+        """Draw these lines (x1, y1, x2, y2), (n, 4)."""
+        self.prepareGeometryChange()
+        self._lines.resize(len(segments))
+        self._lines.ndarray()[:] = segments
+        self._bounds = _bounds(segments)
+        self.update()
+
+    @property
+    def lines(self) -> np.ndarray[Any, Any]:
+        """What is drawn, (n, 4)."""
+        drawn: np.ndarray[Any, Any] = self._lines.ndarray().copy()
+        return drawn
+
+    def boundingRect(self) -> QtCore.QRectF:
+        """Return the rectangle around all lines."""
+        return self._bounds
+
+    def paint(self, painter: Any, *_: Any) -> None:
+        """Draw all halos, then all cores."""
+        if not len(self._lines):
+            return
+        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing)
+        for pen in self._pens:
+            painter.setPen(pen)
+            painter.drawLines(*self._lines.drawargs())
+
+
+class Arrows(Lines):
+    """The displacement arrows of one field."""
+
+    def __init__(self, colour: str = CORE) -> None:
+        super().__init__(colour, 1.6)
+        self.count = 0
+        self.gain = 1
 
     def set_flow(
         self, flow: FlowResult | None, drift: tuple[float, float], *, shape: tuple[int, int], spacing_px: float,
+        gain: int | None = None,
     ) -> None:
-        """Draw a field over a picture of this shape and with this drift against the field's reference frame."""
+        """Draw a field over a picture of this shape and with this drift against the field's reference frame.
+
+        Parameters
+        ----------
+        gain : int, optional
+            How many times longer than true; by default a round factor that fills the room.
+        """
         segments = np.empty((0, 4))
         self.count = 0
         if flow is not None:
@@ -51,26 +97,42 @@ class Arrows(pg.GraphicsObject):
             base, vector = base[inside], vector[inside]
             self.count = len(base)
             if self.count:
-                self.gain = choose_gain(self.gain, vector, 1.3 * spacing_px)
+                self.gain = gain or choose_gain(self.gain, vector, 1.3 * spacing_px)
                 segments = arrow_segments(base, vector * self.gain, head=0.24 * spacing_px)
-        self.prepareGeometryChange()
-        self._lines.resize(len(segments))
-        self._lines.ndarray()[:] = segments
-        self._bounds = _bounds(segments)
-        self.update()
+        self.set_lines(segments)
+
+
+class Rings(pg.GraphicsObject):
+    """Circles of equal frequency over a spectrum whose centre is frequency 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pens = (pg.mkPen(HALO, width=3), pg.mkPen("#ffffff", width=1))
+        self.labels = []
+        for radius in RINGS:
+            label = pg.TextItem(anchor=(0.5, 0.5), color="#ffffff", fill=pg.mkBrush(16, 20, 24, 170))
+            label.setParentItem(self)
+            label.setPos(0.0, -radius)
+            self.labels.append(label)
+
+    def restyle(self, theme: Theme, pixel_size_nm: float | None) -> None:
+        """Take the scale of the theme, and name the half-periods where the size of a pixel is known."""
+        for label, radius in zip(self.labels, RINGS, strict=True):
+            half = f"  {0.5 / radius * pixel_size_nm:.0f} nm" if pixel_size_nm else ""
+            label.setText(f"{radius:g}/px{half}")
+            label.setFont(theme.font(9.5))
 
     def boundingRect(self) -> QtCore.QRectF:
-        """Return the rectangle around all arrows."""
-        return self._bounds
+        """Return the square around all rings."""
+        return QtCore.QRectF(-0.5, -0.5, 1.0, 1.0)
 
     def paint(self, painter: Any, *_: Any) -> None:
-        """Draw all halos, then all cores."""
-        if not len(self._lines):
-            return
+        """Draw the rings."""
         painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing)
-        for pen in (self._halo, self._core):
+        for pen in self._pens:
             painter.setPen(pen)
-            painter.drawLines(*self._lines.drawargs())
+            for radius in RINGS:
+                painter.drawEllipse(QtCore.QPointF(0.0, 0.0), radius, radius)
 
 
 class ScaleBar(pg.GraphicsObject):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import math
 import threading
+from collections.abc import Callable, Container
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import imagecodecs
 import msgspec
 import numpy as np
 import zmq
 
-from streamer.records import Accounting, Alert, FlowResult, FrameRow, SpectraResult, Status, Tally
+from streamer.records import Accounting, Alert, Command, FlowResult, FrameRow, SpectraResult, Status, Tally
 from streamer.service.spectra import with_picture
 from streamer.wire import decode_request, encode_reply, encode_result
 
@@ -90,6 +93,26 @@ def make_spectra(index: int, *, acquisition: str = "scan-1", view: str = "A", **
         "resolution_x_sigma_px": 0.05, "resolution_y_px": 4.5, "resolution_y_sigma_px": 0.06} | curves | fields))
 
 
+def jpeg(image: np.ndarray) -> str:
+    """Eight of sixteen bits, as JPEG in base64."""
+    return base64.b64encode(imagecodecs.jpeg8_encode((image >> 8).astype(np.uint8), level=95)).decode()
+
+
+def packed_picture(index: int, acquisition: str = "scan-1", kind: str = "corrected") -> dict[str, Any]:
+    """The answer to ``picture``; raw ones lie upside down, to be told apart."""
+    image = make_picture(index)
+    return {"index": index, "acquisition": acquisition, "view": "A", "kind": kind, "encoding": "jpeg", "binning": 1,
+            "offset": 0.0, "scale": 256 / 65_535, "pixel_size_nm": PIXEL_SIZE_NM,
+            "data": jpeg(image[::-1] if kind == "raw" else image)}
+
+
+def packed_flow(flow: FlowResult) -> dict[str, Any]:
+    """The answer to ``flow``."""
+    fields = msgspec.structs.asdict(flow)
+    return {name: {"dtype": value.dtype.str, "shape": list(value.shape), "data": base64.b64encode(value).decode()}
+            if isinstance(value, np.ndarray) else value for name, value in fields.items()}
+
+
 class FakeStreamer:
     """Publishes on one free port and answers ``history`` on another; publish from one thread only."""
 
@@ -99,6 +122,12 @@ class FakeStreamer:
         """Newest revisions with their sequence numbers."""
         self.alerts: dict[int, Alert] = {}
         self.sequence: dict[str, int] = {}
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        """Every command and its arguments."""
+        self.answers: dict[str, Callable[..., Any]] = {}
+        """What to answer instead, by command."""
+        self.kept: Container[int] = range(10**9)
+        """Frames whose picture can be had."""
         self.histories: list[int] = []
         """The `since` of every history request."""
         self.uptime_s = 0.0
@@ -157,9 +186,8 @@ class FakeStreamer:
 
     def flow(self, flow: FlowResult) -> None:
         fields = msgspec.structs.asdict(flow)
-        arrays = {name: fields.pop(name) for name in
-                  ("displacement_px", "valid", "sigma_px", "grid_y_px", "grid_x_px")}
-        self.send("flow", fields, arrays)
+        arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+        self.send("flow", {name: value for name, value in fields.items() if name not in arrays}, arrays)
 
     def status(self, **fields: Any) -> None:
         received = len(self.rows)
@@ -188,9 +216,37 @@ class FakeStreamer:
                 continue
             peer, request = self._control.recv_multipart()
             command = decode_request(request)
+            self.asked.append((command.op, command.arguments))
             with self._lock:
-                reply = encode_reply(command.id, result=msgspec.to_builtins(self._history(**command.arguments)))
+                try:
+                    reply = encode_reply(command.id, result=msgspec.to_builtins(self._result(command)))
+                except LookupError as error:
+                    reply = encode_reply(command.id, error=str(error.args[0]))
             self._control.send_multipart([peer, reply])
+
+    def _result(self, command: Command) -> Any:
+        arguments = command.arguments
+        if command.op == "history":
+            return self._history(**arguments)
+        if command.op in self.answers:
+            return self.answers[command.op](**arguments)
+        if command.op == "picture":
+            if arguments["index"] not in self.kept:
+                raise LookupError(f"the picture of frame {arguments['index']} is not kept")
+            return packed_picture(**arguments)
+        if command.op == "flow":
+            return packed_flow(make_flow(arguments["index"]))
+        if command.op == "thumbnails":
+            return self._thumbnails(**arguments)
+        raise LookupError(f"unknown op {command.op!r}")
+
+    def _thumbnails(self, since: int = 0, limit: int = 50) -> dict[str, Any]:
+        """Number 1 belongs to the first frame."""
+        every = [row for _, row in self.rows.values()]
+        some = every[since:since + limit]
+        return {"thumbnails": [{"index": row.index, "acquisition": row.acquisition, "view": row.view,
+                                "data": jpeg(make_picture(row.index, (48, 64)))} for row in some],
+                "next": since + len(some), "more": since + len(some) < len(every)}
 
     def _history(self, since: int = 0, limit: int | None = None) -> dict[str, Any]:
         self.histories.append(since)

@@ -1,0 +1,284 @@
+"""All frames from left to right as small pictures with their verdicts; the newest is at the right."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
+
+from monitor.panels.base import Panel, Scene
+from monitor.panels.timeline import Timeline
+from monitor.rows import Key
+from monitor.theme import DARK, GLYPHS, Theme
+from monitor.thumbnails import Wish
+from monitor.words import detail, verdict_word
+from streamer.records import FrameRow
+
+_IMAGES = 400
+"""Thumbnails kept ready to be painted."""
+_GAP_PX = 5.0
+_ASPECTS = (0.5, 2.5)
+
+
+class Strip(QtWidgets.QWidget):
+    """Paints the tiles that can be seen, and no other."""
+
+    clicked = QtCore.Signal(int)
+    """Position in the store."""
+    scrolled = QtCore.Signal(int)
+    """By so many pixels, with the wheel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scene = Scene()
+        self.theme = DARK
+        self.offset = 0
+        """Pixels to the left of what is seen."""
+        self.aspect = 1.0
+        """Width over height of the pictures."""
+        self._images: OrderedDict[tuple[Key, int], QtGui.QImage] = OrderedDict()
+        self.setMinimumHeight(44)
+
+    @property
+    def count(self) -> int:
+        """Frames in the strip."""
+        return int(self.scene.charts.position.size)
+
+    @property
+    def line_px(self) -> int:
+        """Height of the line of words below the pictures."""
+        return QtGui.QFontMetrics(self.theme.font(9.0)).height() + 2
+
+    @property
+    def step_px(self) -> int:
+        """From one tile to the next."""
+        picture = (self.height() - self.line_px - self.theme.px(_GAP_PX)) * self.aspect
+        words = QtGui.QFontMetrics(self.theme.font(9.0)).horizontalAdvance("▲ 00000")
+        return max(round(picture), words) + round(self.theme.px(_GAP_PX))
+
+    @property
+    def length_px(self) -> int:
+        """Of all tiles; at least the width, so that the newest is at the right."""
+        return max(self.count * self.step_px, self.width())
+
+    def seen(self) -> range:
+        """Return the numbers of the tiles that can be seen."""
+        left = self.offset - self._begin_px()
+        return range(max(0, left // self.step_px), min(self.count, (left + self.width()) // self.step_px + 1))
+
+    def place(self, number: int) -> QtCore.QRect:
+        """Return where a tile is."""
+        gap = round(self.theme.px(_GAP_PX))
+        left = self._begin_px() + number * self.step_px - self.offset
+        return QtCore.QRect(left + gap // 2, gap // 2, self.step_px - gap, self.height() - gap)
+
+    def row_of(self, number: int) -> FrameRow | None:
+        """Return the row of a tile."""
+        return self.scene.store.row(int(self.scene.charts.position[number]))
+
+    def _begin_px(self) -> int:
+        """Return where the first tile begins: few frames stand at the right."""
+        return self.length_px - self.count * self.step_px
+
+    def _at(self, x: float) -> int | None:
+        number = int((x + self.offset - self._begin_px()) // self.step_px)
+        return number if 0 <= number < self.count else None
+
+    def mousePressEvent(self, event: Any) -> None:
+        """Choose a frame."""
+        number = self._at(event.pos().x())
+        if number is not None and event.button() == QtCore.Qt.MouseButton.LeftButton:
+            self.clicked.emit(int(self.scene.charts.position[number]))
+
+    def wheelEvent(self, event: Any) -> None:
+        """Scroll."""
+        delta = event.angleDelta()
+        self.scrolled.emit(-(delta.y() or delta.x()))
+
+    def event(self, event: Any) -> bool:
+        """Tell all values of the frame under the mouse."""
+        if event.type() == QtCore.QEvent.Type.ToolTip:
+            number = self._at(event.pos().x())
+            row = self.row_of(number) if number is not None else None
+            QtWidgets.QToolTip.showText(event.globalPos(), detail(row, self.scene.pixel_size_nm) if row else "")
+            return True
+        return bool(super().event(event))
+
+    def paintEvent(self, event: Any) -> None:
+        """Draw the tiles that can be seen."""
+        del event
+        painter = QtGui.QPainter(self)
+        painter.setRenderHint(QtGui.QPainter.RenderHint.SmoothPixmapTransform)
+        painter.setFont(self.theme.font(9.0))
+        if not self.count:
+            painter.setPen(QtGui.QColor(self.theme.dim))
+            painter.drawText(self.rect(), int(QtCore.Qt.AlignmentFlag.AlignCenter), "no frames yet")
+        for number in self.seen():
+            row = self.row_of(number)
+            if row is not None:
+                self._paint_tile(painter, self.place(number), row)
+
+    def _paint_tile(self, painter: Any, tile: QtCore.QRect, row: FrameRow) -> None:
+        key, word = Key(row.acquisition, row.index), verdict_word(row)
+        colour = QtGui.QColor(self.theme.verdict_colour(word))
+        picture = tile.adjusted(0, 0, 0, -self.line_px)
+        image = self._image(key)
+        painter.fillRect(picture, QtGui.QColor(self.theme.background))
+        if image is not None:
+            painter.drawImage(_fitted(picture, image), image)
+        else:
+            painter.setPen(QtGui.QColor(self.theme.dim))
+            painter.drawText(picture, int(QtCore.Qt.AlignmentFlag.AlignCenter), str(row.index))
+        replaced_by = self.scene.store.replacement(key)
+        if replaced_by is not None:
+            self._cross_out(painter, picture, replaced_by)
+        selected = key == self.scene.selected
+        width = self.theme.px(3.0 if selected else 2.0 if word != "sharp" else 1.0)
+        frame = QtGui.QColor(self.theme.text) if selected else colour
+        painter.setBrush(QtCore.Qt.BrushStyle.NoBrush)
+        painter.setPen(QtGui.QPen(frame, width))
+        painter.drawRect(picture)
+        words = tile.adjusted(0, tile.height() - self.line_px + 2, 0, 0)
+        again = f" ↻{row.recollects}" if row.recollects is not None else ""
+        painter.setPen(colour)
+        painter.drawText(words, int(QtCore.Qt.AlignmentFlag.AlignHCenter | QtCore.Qt.AlignmentFlag.AlignTop),
+                         f"{GLYPHS.get(word, '')} {row.index}{again}")
+
+    def _cross_out(self, painter: Any, picture: QtCore.QRect, replaced_by: int) -> None:
+        """Mark a frame that was taken again."""
+        painter.fillRect(picture, QtGui.QColor(16, 20, 24, 130))
+        painter.setPen(QtGui.QPen(QtGui.QColor("#ffffff"), self.theme.px(1.5)))
+        painter.drawLine(picture.bottomLeft(), picture.topRight())
+        painter.drawText(picture.adjusted(0, 0, -3, -1), int(QtCore.Qt.AlignmentFlag.AlignRight
+                                                             | QtCore.Qt.AlignmentFlag.AlignBottom), f"→ {replaced_by}")
+
+    def _image(self, key: Key) -> QtGui.QImage | None:
+        """Return a thumbnail as Qt paints it."""
+        small = self.scene.thumbnails.get(key) if self.scene.thumbnails is not None else None
+        if small is None or small.size == 1:
+            return None
+        name = key, id(small)
+        image = self._images.get(name)
+        if image is None:
+            height, width = small.shape
+            small = np.ascontiguousarray(small)
+            image = QtGui.QImage(small.tobytes(), width, height, width, QtGui.QImage.Format.Format_Grayscale8).copy()
+            self._images[name] = image
+            if len(self._images) > _IMAGES:
+                self._images.popitem(last=False)
+            self.aspect = min(max(width / height, _ASPECTS[0]), _ASPECTS[1])
+        return image
+
+
+class FilmstripPanel(Panel):
+    """Click a frame to select it; the strip follows the newest one until it is scrolled away."""
+
+    title = "Filmstrip"
+    share = 0.24
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__(timeline)
+        self.strip = Strip()
+        self.bar = QtWidgets.QScrollBar(QtCore.Qt.Orientation.Horizontal)
+        self.bar.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
+        self.following = True
+        self._selected: Key | None = None
+        self._body.addWidget(self.strip, 1)
+        self._body.addWidget(self.bar)
+        self.bar.valueChanged.connect(self._scrolled)
+        self.strip.clicked.connect(self.chosen.emit)
+        self.strip.scrolled.connect(lambda step: self.bar.setValue(self.bar.value() + step))
+
+    def restyle(self, theme: Theme) -> None:
+        """Take other colours."""
+        super().restyle(theme)
+        self.strip.theme = theme
+        self.strip.update()
+
+    def fit(self) -> None:
+        """Follow the newest frame again."""
+        self.following = True
+        self._layout()
+
+    def resizeEvent(self, event: Any) -> None:
+        """Keep the newest frame in sight when there is another amount of room."""
+        super().resizeEvent(event)
+        self._layout()
+
+    def refresh(self, scene: Scene) -> None:
+        """Take the frames of the charts in."""
+        moved = scene.selected != self._selected
+        self.strip.scene, self._selected = scene, scene.selected
+        if moved and scene.selected is None:
+            self.following = True
+        self._layout()
+        if moved and scene.selected is not None:
+            self._bring(scene.selected)
+        self._want()
+        self.strip.update()
+        self._write_legend()
+
+    def _layout(self) -> None:
+        strip = self.strip
+        blocked = self.bar.blockSignals(True)
+        self.bar.setPageStep(max(strip.width(), 1))
+        self.bar.setSingleStep(strip.step_px)
+        self.bar.setRange(0, max(0, strip.length_px - strip.width()))
+        if self.following:
+            self.bar.setValue(self.bar.maximum())
+        self.bar.blockSignals(blocked)
+        strip.offset = self.bar.value()
+        strip.update()
+
+    def _scrolled(self, value: int) -> None:
+        self.following = value >= self.bar.maximum()
+        self.strip.offset = value
+        self._want()
+        self.strip.update()
+        self._write_legend()
+
+    def _bring(self, key: Key) -> None:
+        """Scroll as little as needed to see a frame."""
+        place = self.strip.scene.store.place(key)
+        found = np.flatnonzero(self.strip.scene.charts.position == (-1 if place is None else place))
+        if not found.size:
+            return
+        tile = self.strip.place(int(found[0]))
+        if tile.left() < 0:
+            self.bar.setValue(self.bar.value() + tile.left())
+        elif tile.right() > self.strip.width():
+            self.bar.setValue(self.bar.value() + tile.right() - self.strip.width())
+
+    def _want(self) -> None:
+        """Ask for the thumbnails that can be seen."""
+        scene, strip = self.strip.scene, self.strip
+        if scene.thumbnails is None or not self.isVisible():
+            return
+        wishes = []
+        for number in strip.seen():
+            row = strip.row_of(number)
+            if row is not None:
+                wishes.append(Wish(Key(row.acquisition, row.index), int(scene.charts.position[number])))
+        scene.thumbnails.want(wishes)
+
+    def _write_legend(self) -> None:
+        strip, seen = self.strip, self.strip.seen()
+        thumbnails = strip.scene.thumbnails
+        where = "newest at the right" if self.following else "End follows the newest again"
+        runs: list[tuple[str, str | None]] = [(f"   {strip.count}" if strip.count else "   none", None)]
+        if len(seen):
+            first, last = strip.row_of(seen[0]), strip.row_of(seen[-1])
+            if first is not None and last is not None:
+                runs.append((f"   {first.index} to {last.index}", None))
+        runs.append((f"   {where}", self.theme.dim))
+        if thumbnails is not None and thumbnails.why:
+            runs.append((f"   no pictures: {thumbnails.why}", self.theme.dim))
+        self._legend.set_runs(runs)
+
+
+def _fitted(room: QtCore.QRect, image: QtGui.QImage) -> QtCore.QRect:
+    """Return the largest rectangle of the image's proportions in the middle of the room."""
+    size = image.size().scaled(room.size(), QtCore.Qt.AspectRatioMode.KeepAspectRatio)
+    return QtCore.QRect(room.center() - QtCore.QPoint(size.width() // 2, size.height() // 2), size)

@@ -19,7 +19,7 @@ from streamer.errors import SessionError
 from streamer.pipeline import Outcome
 from streamer.records import AnyArray, FloatArray, Frame
 from streamer.service.gallery import Gallery, KeptPicture, Thumbnail
-from streamer.service.preview import LARGEST_IMAGE_SIDE, binned
+from streamer.service.screen import LARGEST_IMAGE_SIDE, binned, eight_bit
 
 _NICE = 10
 _THUMBNAIL_ROWS = 96
@@ -31,9 +31,6 @@ _SMALL_WAITING = 256
 """Thumbnails that may wait; beyond, the oldest of them is given up."""
 _WRITE_EVERY_S = 0.5
 _BATCH = 16
-_LEVELS = 0.1, 99.9
-"""Percentiles of the picture that are told apart, and a margin beyond them."""
-_MARGIN = 0.05
 _MB = 1_000_000
 
 log = logging.getLogger(__name__)
@@ -165,9 +162,10 @@ def render(task: _Task) -> tuple[list[KeptPicture], Thumbnail]:
     acquisition, index = task.key
     pictures = []
     if task.raw is not None:
-        shown = [("corrected", task.image)]
+        shown: list[tuple[str, AnyArray]] = [("corrected", task.image)]
         if task.corrected:
-            shown.append(("raw", np.asarray(task.raw, np.float32)))
+            plain = task.raw if task.raw.dtype in (np.uint8, np.uint16) else np.asarray(task.raw, np.float32)
+            shown.append(("raw", plain))
         binning = -(-max(task.image.shape) // LARGEST_IMAGE_SIDE)
         for kind, image in shown:
             levels, offset, scale = eight_bit(binned(image, binning))
@@ -175,31 +173,6 @@ def render(task: _Task) -> tuple[list[KeptPicture], Thumbnail]:
                                         task.pixel_size_nm, _jpeg(levels, _QUALITY)))
     small = _jpeg(eight_bit(_reduced(task.image))[0], _SMALL_QUALITY)
     return pictures, Thumbnail(acquisition, index, task.view, task.raw is not None, task.corrected, small)
-
-
-def eight_bit(image: FloatArray) -> tuple[NDArray[np.uint8], float, float]:
-    """Code an image in eight bits, between levels that single bright or dark pixels do not move.
-
-    Parameters
-    ----------
-    image : (M, N) float32 array
-
-    Returns
-    -------
-    pixels : (M, N) uint8 array
-        0 where the image is not finite.
-    offset, scale : float
-        value = offset + scale * pixel, for values between the levels; those beyond are cut off.
-    """
-    sample = image[::2, ::2] if image.size > 1 << 16 else image
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        return np.zeros(image.shape, np.uint8), 0.0, 1.0
-    low, high = (float(level) for level in np.percentile(sample, _LEVELS))
-    margin = _MARGIN * (high - low)
-    offset, scale = low - margin, (high - low + 2 * margin) / 255 or 1.0
-    levels = (image - np.float32(offset)) * np.float32(1 / scale) + np.float32(0.5)
-    return np.clip(np.nan_to_num(levels, nan=0.0, posinf=255.0, neginf=0.0), 0, 255).astype(np.uint8), offset, scale
 
 
 def _reduced(image: FloatArray) -> FloatArray:

@@ -25,8 +25,9 @@ from streamer.service.inbox import Dropped, Inbox, Item
 from streamer.service.keeper import Keeper
 from streamer.service.lane import FlowDone, FlowLane
 from streamer.service.outbox import Outbox
-from streamer.service.preview import Preview, Previewer, picture, uncorrected
+from streamer.service.preview import Preview, Previewer
 from streamer.service.recorder import Recorder
+from streamer.service.screen import picture, uncorrected
 from streamer.service.spectra import with_picture
 from streamer.service.timing import Rate
 from streamer.settings import Settings, to_toml

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 
 from streamer.errors import TxmError
@@ -19,10 +18,9 @@ from streamer.imaging.recovery import Recovery, restore
 from streamer.imaging.spectrum import NoiseShape
 from streamer.pipeline import Outcome
 from streamer.records import AnyArray, FloatArray, FrameRow
+from streamer.service.screen import binned
 
 _NICE = 10
-LARGEST_IMAGE_SIDE = 1024
-"""Pictures for the screen are binned down to this; what is measured never is."""
 
 log = logging.getLogger(__name__)
 
@@ -121,53 +119,6 @@ def statement(recovery: Recovery) -> dict[str, Any]:
     return {"method": recovery.method, "text": recovery.text, "half_period_px": recovery.half_period_px,
             "half_period_nm": recovery.half_period_nm, "angle_deg": recovery.angle_deg,
             "noise_gain": recovery.noise_gain}
-
-
-def picture(image: FloatArray) -> tuple[dict[str, Any], AnyArray]:
-    """Pack a frame for the screen: binned to at most 1024 px a side, 16 bit.
-
-    Returns
-    -------
-    fields : dict
-        ``binning`` (1 or n: a pixel stands for n x n), ``offset`` and ``scale`` (value = offset + scale * pixel).
-    image : (M // n, N // n) uint16 array
-    """
-    binning = -(-max(image.shape) // LARGEST_IMAGE_SIDE)
-    image = binned(image, binning)
-    low, high = float(image.min()), float(image.max())
-    scale = (high - low) / 65535 or 1.0
-    fields = {"binning": binning, "offset": low, "scale": scale}
-    return fields, ((image - low) * np.float32(1 / scale)).astype(np.uint16)
-
-
-def uncorrected(pixels: AnyArray) -> tuple[dict[str, float], AnyArray]:
-    """Pack a frame as it came for the screen, binned like `picture`.
-
-    Parameters
-    ----------
-    pixels : (M, N) array
-        In detector units.
-
-    Returns
-    -------
-    fields : dict
-        ``raw_offset`` and ``raw_scale`` (value = raw_offset + raw_scale * pixel).
-    raw : (M // n, N // n) uint8 or uint16 array
-    """
-    if pixels.dtype in (np.uint8, np.uint16):   # as it is: nothing is lost, and it costs nothing
-        return {"raw_offset": 0.0, "raw_scale": 1.0}, binned(pixels, -(-max(pixels.shape) // LARGEST_IMAGE_SIDE))
-    fields, raw = picture(np.nan_to_num(pixels.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0))
-    return {"raw_offset": fields["offset"], "raw_scale": fields["scale"]}, raw
-
-
-def binned(image: AnyArray, binning: int) -> AnyArray:
-    """Average squares of `binning` x `binning` px, (M // binning, N // binning); what is left over is cut off."""
-    if binning <= 1:
-        return image
-    rows, columns = (max(1, side // binning) for side in image.shape)
-    small: AnyArray = cv2.resize(image[:rows * binning, :columns * binning], (columns, rows),
-                                   interpolation=cv2.INTER_AREA)
-    return small
 
 
 def _step_back() -> None:

@@ -12,7 +12,8 @@ from support.scenes import Scene
 from streamer.imaging.correction import correct
 from streamer.pipeline import Outcome
 from streamer.records import FloatArray, FrameRow
-from streamer.service.preview import Preview, Previewer, picture, preview
+from streamer.service.preview import Preview, Previewer, preview
+from streamer.service.screen import picture
 
 BLURRED = FrameRow(index=7, acquisition="a", view="main", kind="projection", verdict="blurred", blur_length_px=10.0,
                    blur_angle_deg=20.0, blur_shape="motion")

@@ -55,12 +55,12 @@ def run(
     published for dashboards. At the end everything received is finished and the tables are written.
     """
     from streamer.service.live import Service  # noqa: PLC0415  (heavy; --help stays quick)
-    from streamer.sources.zeromq import ZeroMQSource  # noqa: PLC0415
+    from streamer.sources import open_source  # noqa: PLC0415
 
     console.start_log(verbose=verbose)
     chosen = _load(settings, assignments, {} if connect is None else {"frames.endpoint": connect})
     folder = session or Path("sessions") / datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-    source = ZeroMQSource(chosen.frames)
+    source = open_source(chosen.frames)
     try:
         service = Service(chosen, folder, source)
     except BaseException:

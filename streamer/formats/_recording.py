@@ -51,6 +51,8 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Unix seconds, one per line of `sequence`; NaN: not known."""
     views: Sequence[str] | None = None
     """One per line of `sequence`."""
+    planned: int | None = None
+    """Projections that there will be when the scan is complete; None: not known."""
     recollects: Sequence[int] | None = None
     """Numbers of the projections that others replace, one per line of `sequence`; negative: none."""
 
@@ -84,6 +86,8 @@ class Recording:
     total : int
         Everything that `frames` yields.
     pixel_size_nm : float or None
+    planned : int or None
+        Projections that there will be when the scan is complete, where the file tells.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Recording:
         self.format = format_name
         self.name = contents.name
         self.pixel_size_nm = pixel_size_nm if pixel_size_nm is not None else contents.pixel_size_nm
+        self.planned = contents.planned
         self._contents = contents
         self._references = references or {}
         self._also_close = also_close

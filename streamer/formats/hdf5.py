@@ -32,11 +32,10 @@ class _Stack:
 
     def __init__(self, dataset: Any, places: NDArray[np.int64] | None = None) -> None:
         self._dataset, self._places = dataset, places
+        self._count = _written(dataset) if places is None else int(places.size)
 
     def __len__(self) -> int:
-        if self._places is not None:
-            return int(self._places.size)
-        return int(self._dataset.shape[0]) if self._dataset.ndim == 3 else 1
+        return self._count
 
     def read(self, position: int) -> AnyArray:
         if not 0 <= position < len(self):
@@ -45,6 +44,17 @@ class _Stack:
             position = int(self._places[position])
         picture: AnyArray = self._dataset[position] if self._dataset.ndim == 3 else self._dataset[()]
         return picture
+
+
+def _written(dataset: Any) -> int:
+    """Count the pictures of a dataset; one that was made for all of a scan holds chunks of those taken alone."""
+    if dataset.ndim != 3:
+        return 1
+    count = int(dataset.shape[0])
+    if dataset.chunks is None or dataset.chunks != (1, *dataset.shape[1:]):
+        return count
+    chunks = int(dataset.id.get_num_chunks())
+    return count if chunks == 0 else min(count, chunks)
 
 
 def matches(path: Path) -> bool:
@@ -57,7 +67,7 @@ def open_(path: Path, *, dataset: str | None = None) -> Contents:
     import hdf5plugin  # noqa: F401, PLC0415  (registers the compression filters, wanted only when HDF5 is read)
 
     try:
-        file = h5py.File(path, "r")
+        file = _open_file(path)
     except OSError as error:
         raise RecordingError(f"{path}: HDF5 file cannot be opened ({' '.join(str(error).split())}); it may be cut, or "
                              "still open in the program that writes it") from error
@@ -65,6 +75,18 @@ def open_(path: Path, *, dataset: str | None = None) -> Contents:
         return _contents(path, file, dataset)
     except BaseException:
         file.close()
+        raise
+
+
+def _open_file(path: Path) -> Any:
+    """Open a file that is whole, or one that its writer lets others read meanwhile (SWMR)."""
+    try:
+        return h5py.File(path, "r")
+    except OSError:
+        try:
+            return h5py.File(path, "r", swmr=True)
+        except (OSError, ValueError):
+            pass
         raise
 
 

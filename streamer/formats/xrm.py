@@ -141,7 +141,7 @@ def _contents(file: _File) -> Contents:
     times = _times(file, count)
     pixel_um = file.numbers("ImageInfo/PixelSize", 1)
     return Contents(
-        name=file.path.stem, stacks=stacks, close=file.close,
+        name=file.path.stem, stacks=stacks, close=file.close, planned=file.whole("ImageInfo/NoOfImages"),
         pixel_size_nm=1e3 * float(pixel_um[0]) if pixel_um is not None and pixel_um[0] > 0 else None,
         angles_deg=angles, energies_ev=energies, exposures_s=file.numbers("ImageInfo/ExpTimes", count),
         sequence=[*flats, *(("projection", number) for number in range(count))],

@@ -66,6 +66,7 @@ class ZeroMQSource:
 
     def __init__(self, settings: FramesSettings, *, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> None:
         _check_port(settings.endpoint)
+        self.waits = settings.pattern == "pull"
         self._dialect: Dialect | None = None
         self._fixed = settings.protocol != AUTO
         if self._fixed:

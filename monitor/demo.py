@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Demo:
-    """Run a scenario through a streamer on free loopback ports.
+    """Run a scenario through a streamer on free loopback ports; what is blurred is taken again, as the streamer asks.
 
     Parameters
     ----------
@@ -47,7 +47,8 @@ class Demo:
         self._commands = {
             "streamer": ["streamer.cli", "run", "--connect", self.frames, "--session", str(self.session),
                          "--set", f"results.endpoint={self.results}", "--set", f"control.endpoint={self.control}"],
-            "simulator": ["simulator.cli", "run", scenario, "--bind", self.frames, "--rate", f"{rate_hz:g}", *limit],
+            "simulator": ["simulator.cli", "run", scenario, "--bind", self.frames, "--rate", f"{rate_hz:g}", *limit,
+                          "--recollect", self.results],
         }
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 

@@ -14,9 +14,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from simulator.cli_files import convert, inspect
 from streamer import console
@@ -73,7 +74,20 @@ def list_() -> None:
         typer.echo(f"{name:<{width}}  {scenario.SUMMARY}")
 
 
-@app.command()
+class _Recollecting(TyperCommand):
+    """Let ``--recollect`` stand without an endpoint, which the library of the command line cannot."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default endpoint where none is given."""
+        complete: list[str] = []
+        for argument, following in zip(args, [*args[1:], ""], strict=False):
+            complete.append(argument)
+            if argument == "--recollect" and "://" not in following:
+                complete.append(_RESULTS)
+        return super().parse_args(ctx, complete)
+
+
+@app.command(cls=_Recollecting)
 def run(  # noqa: PLR0913  (one parameter an option)
     scenario: Annotated[str, typer.Argument(help="One of 'txm-simulator list'.")],
     *,
@@ -139,7 +153,7 @@ def run(  # noqa: PLR0913  (one parameter an option)
         typer.echo(f"saved {len(planned)} frames in {save}", err=True)
 
 
-@app.command()
+@app.command(cls=_Recollecting)
 def replay(  # noqa: PLR0913  (one parameter an option)
     path: Annotated[Path, typer.Argument(help="TIFF, folder of images, or HDF5.")],
     *,
@@ -302,25 +316,11 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _completed(arguments: list[str]) -> list[str]:
-    """Let ``--recollect`` stand without an endpoint, which the library of the command line cannot.
-
-    >>> _completed(["run", "--recollect", "still"])
-    ['run', '--recollect', 'tcp://127.0.0.1:5556', 'still']
-    """
-    complete: list[str] = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        complete.append(argument)
-        if argument == "--recollect" and "://" not in following:
-            complete.append(_RESULTS)
-    return complete
-
-
 def main() -> NoReturn:
     """Entry point of the console script."""
     console.start_log(level=logging.WARNING)
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(console.run(app, "txm-simulator", _completed(sys.argv[1:])))
+    sys.exit(console.run(app, "txm-simulator"))
 
 
 if __name__ == "__main__":

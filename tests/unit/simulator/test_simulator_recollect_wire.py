@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import msgspec
 import pytest
+import typer
 import zmq
 from support.fake_streamer import FakeStreamer
 
@@ -145,12 +146,12 @@ def test_bad_usage(
 
 
 def test_the_endpoint_may_be_left_away() -> None:
+    command: Any = typer.main.get_command(cli.app)
     default = "tcp://127.0.0.1:5556"
-    for given, complete in (
-        (["run", "--recollect", "still"], ["run", "--recollect", default, "still"]),
-        (["run", "still", "--recollect"], ["run", "still", "--recollect", default]),
-        (["run", "still", "--recollect", "--late", "3"], ["run", "still", "--recollect", default, "--late", "3"]),
-        (["run", "still", "--recollect", "ipc:///tmp/x"], ["run", "still", "--recollect", "ipc:///tmp/x"]),
-        (["run", "still", "--recollect=tcp://a:1"], ["run", "still", "--recollect=tcp://a:1"]),
+    for given, endpoint in (
+        (["still"], None), (["--recollect", "still"], default), (["still", "--recollect"], default),
+        (["still", "--recollect", "--late", "3"], default), (["still", "--recollect", "ipc:///tmp/x"], "ipc:///tmp/x"),
+        (["still", "--recollect=tcp://a:1"], "tcp://a:1"),
     ):
-        assert cli._completed(given) == complete
+        found = command.commands["run"].make_context("run", given).params
+        assert (found["scenario"], found["recollect"]) == ("still", endpoint)

@@ -1,4 +1,4 @@
-"""Files derived from the journal: ``frames.csv``, ``alerts.csv``, ``flow.h5``, ``summary.json``, ``spectra.h5``.
+"""Files derived from the journal: tables (``frames.csv``, ...), ``flow.h5``, ``spectra.h5`` and ``summary.json``.
 
 Each is written beside its place and moved there when whole, so a full disk leaves the old file as it was.
 """
@@ -11,7 +11,7 @@ import importlib.metadata
 import platform
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ import numpy as np
 from streamer.clock import utc_text
 from streamer.errors import SessionError
 from streamer.journal import Journal
-from streamer.records import Accounting, Alert, CalibrationState, FlowResult, FrameRow, SpectraResult
+from streamer.records import Accounting, Alert, CalibrationState, FlowResult, FrameRow, Recollection, SpectraResult
+from streamer.replacement import in_force
 
 _LIBRARIES = ("numpy", "scipy", "scikit-image", "opencv-python-headless", "pyzmq", "h5py", "tifffile", "msgspec")
 
@@ -51,7 +52,8 @@ def export_session(folder: Path, out: Path | None = None, *, with_spectra: bool 
     """
     out = out or folder
     writers: dict[str, Callable[[Journal, Path], None]] = {
-        "frames.csv": write_frames, "alerts.csv": write_alerts, "flow.h5": write_flow, "summary.json": write_summary}
+        "frames.csv": write_frames, "alerts.csv": write_alerts, "recollections.csv": write_recollections,
+        "flow.h5": write_flow, "summary.json": write_summary}
     if with_spectra:
         writers["spectra.h5"] = write_spectra
     written = []
@@ -66,12 +68,24 @@ def export_session(folder: Path, out: Path | None = None, *, with_spectra: bool 
 
 def write_frames(journal: Journal, path: Path) -> None:
     """Write one line per frame, in order of arrival."""
-    _write_table(path, FrameRow, (row for _, row in journal.rows()))
+    _write_table(path, FrameRow.__struct_fields__, map(msgspec.structs.asdict, (row for _, row in journal.rows())))
 
 
 def write_alerts(journal: Journal, path: Path) -> None:
     """Write one line per alert."""
-    _write_table(path, Alert, (alert for _, alert in journal.alerts()))
+    _write_table(path, Alert.__struct_fields__, map(msgspec.structs.asdict, (alert for _, alert in journal.alerts())))
+
+
+def write_recollections(journal: Journal, path: Path) -> None:
+    """Write one line per request to take a frame again."""
+    names = [name for field in Recollection.__struct_fields__
+             for name in (("stage_y_um", "stage_x_um") if field == "stage" else (field,))]
+    _write_table(path, names, (_flat(request) for _, request in journal.recollections()))
+
+
+def _flat(request: Recollection) -> dict[str, Any]:
+    stage = request.stage
+    return msgspec.structs.asdict(request) | {"stage_y_um": stage and stage.y_um, "stage_x_um": stage and stage.x_um}
 
 
 def write_flow(journal: Journal, path: Path) -> None:
@@ -146,7 +160,8 @@ def summary(journal: Journal) -> dict[str, Any]:
     verdicts: Counter[str] = Counter()
     references: dict[str, int] = {}
     with_problems = 0
-    for _, row in journal.rows():
+    rows = [row for _, row in journal.rows()]
+    for row in rows:
         kinds[row.kind] += 1
         with_problems += bool(row.problems)
         if row.verdict is not None:
@@ -161,19 +176,30 @@ def summary(journal: Journal) -> dict[str, Any]:
         "started_at": utc_text(meta.get("started_at")),
         "ended_at": utc_text(meta.get("ended_at")),
         "counts": {"rows": sum(kinds.values()), "kinds": dict(kinds), "verdicts": dict(verdicts),
-                   "with_problems": with_problems, "alerts": sum(1 for _ in journal.alerts())},
+                   "with_problems": with_problems, "alerts": sum(1 for _ in journal.alerts()),
+                   "in_force": _counts_in_force(rows),
+                   "recollections": dict(Counter(request.state for _, request in journal.recollections()))},
         "reference": references,
         "pixel_size_nm": meta.get("pixel_size_nm"),
         "calibration": meta.get("calibration", msgspec.to_builtins(CalibrationState())),
         "motion": meta.get("motion", []),
         "accounting": meta.get("accounting", msgspec.to_builtins(Accounting())),
         "accounting_by_acquisition": meta.get("accounting_by_acquisition", {}),
+        "restarts": meta.get("restarts", []),
+        "lost_rows": meta.get("lost_rows", []),
         "timing": meta.get("timing", {}),
         "settings": tomllib.loads(toml),
         "settings_revision": revision,
         "versions": {"txm-live": meta.get("version"), "python": platform.python_version(),
                      **{name: _version(name) for name in _LIBRARIES}},
     }
+
+
+def _counts_in_force(rows: list[FrameRow]) -> dict[str, Any]:
+    """Count the frames that stand for the acquisition, where frames were taken again."""
+    standing = in_force(rows)
+    return {"rows": len(standing), "left_out": len(rows) - len(standing),
+            "verdicts": dict(Counter(row.verdict for row in standing if row.verdict is not None))}
 
 
 def _version(name: str) -> str:
@@ -183,12 +209,11 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def _write_table(path: Path, record: type[FrameRow] | type[Alert], rows: Iterable[FrameRow | Alert]) -> None:
-    names = record.__struct_fields__
+def _write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(names)
-        writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
+        writer.writerows([_cell(row[name]) for name in names] for row in rows)
 
 
 def _cell(value: Any) -> Any:

@@ -251,8 +251,8 @@ class PicturesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = 2000.0
     offline: Annotated[
         Literal["none", "thumbnails", "all"],
-        Meta(description="What 'analyse' keeps: the recording itself holds the pictures."),
-    ] = "none"
+        Meta(description="What 'analyse' keeps; full pictures cost it a tenth of its speed, and the recording has them."),
+    ] = "thumbnails"
 
 
 Loudness = Literal["MINOR", "MAJOR", "INVALID"]
@@ -406,13 +406,18 @@ def load(path: Path | None = None, assignments: Iterable[str] = ()) -> Settings:
             raise SettingsError(f"settings file {path}: {error.strerror or error}; check the path") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"settings file {path} is not valid TOML: {error}") from error
-    flat = _flatten(tree)
+    return update(Settings(), _flatten(tree) | assigned(assignments))
+
+
+def assigned(assignments: Iterable[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` assignments; SettingsError for one without an equals sign."""
+    flat: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise SettingsError(f"--set {assignment!r}: expected KEY=VALUE, such as --set blur.tolerance_px=2.5")
         flat[key.strip()] = _parse(key.strip(), text.strip())
-    return update(Settings(), flat)
+    return flat
 
 
 def update(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -462,6 +467,20 @@ def to_toml(settings: Settings | None = None, *, masked: bool = False) -> str:
 def _hidden(value: Any) -> Any:
     """Show whether a text, or how many texts, are given, and no more."""
     return ["***"] * len(value) if isinstance(value, list | tuple) else value and "***"
+
+
+def from_toml(text: str, *, secrets: Settings | None = None) -> Settings:
+    """Read settings as `to_toml` wrote them; those that it hides are taken from `secrets`, else by default.
+
+    Raises
+    ------
+    SettingsError
+        If a key is unknown or a value not allowed.
+    """
+    hidden = {key for key, setting in describe().items() if setting.secret}
+    given = _flatten(msgspec.to_builtins(secrets or Settings()))
+    flat = _flatten(tomllib.loads(text))
+    return update(Settings(), flat | {key: given[key] for key in hidden})
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

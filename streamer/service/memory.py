@@ -89,8 +89,8 @@ class Memory:
         """
         position = max(self._files.positions(), default=None)
         if position is None:
-            raise SessionError(f"{self._folder} holds no state of the analysis, the session cannot be continued; choose "
-                               "another folder")
+            raise SessionError(f"{self._folder} holds no state of the analysis, so that the session cannot be "
+                               "continued; choose another folder")
         tree = self._files.read(position)
         if not isinstance(tree, dict) or (tree.get("format"), tree.get("version")) != (_FORMAT, __version__):
             found = tree.get("version", "another version") if isinstance(tree, dict) else "another program"
@@ -222,8 +222,8 @@ class Memory:
         reason = getattr(error, "strerror", None) or error
         if not self.problem:
             log.error("the state of the analysis cannot be written to %s: %s", self._folder, reason)
-        self.problem = (f"state {self._folder} cannot be written: {reason}; free some disk space, a restart would not go "
-                        "on from here")
+        self.problem = (f"state {self._folder} cannot be written: {reason}; free some disk space, a restart would not "
+                        "go on from here")
         self._not_before = time.monotonic() + _RETRY_S
 
     def _entries(self, position: int) -> Iterator[Entry]:

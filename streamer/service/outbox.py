@@ -68,7 +68,8 @@ class Outbox:
         self._entrance.connect("inproc://outbox")
         self._entrance_lock = threading.Lock()
         self._status: tuple[Status, float] | None = None
-        self._status_sequence = 0
+        self.beats = 0
+        """Sequence number of the newest heartbeat."""
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="reader")   # the heartbeat waits for no answer
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
@@ -147,9 +148,9 @@ class Outbox:
         if silent_s > _UNRESPONSIVE_S:
             text = f"the analysis has not answered for {silent_s:.0f} s"
             status = msgspec.structs.replace(status, problems=[*status.problems, text])
-        self._status_sequence += 1
+        self.beats += 1
         self._publisher.send_multipart(
-            encode_result("status", status, session=self._folder.name, sequence=self._status_sequence))
+            encode_result("status", status, session=self._folder.name, sequence=self.beats))
 
     def _take_request(self) -> None:
         *envelope, data = self._router.recv_multipart()
@@ -200,13 +201,16 @@ def history(journal: Journal, *, since: int = 0, limit: int | None = None) -> di
     journal.snapshot()
     rows = list(journal.rows(since=since, limit=limit))
     alerts = list(journal.alerts())
+    recollections = list(journal.recollections())
     revision, _ = journal.settings()
     journal.release()
     return {
         "frames": [row for _, row in rows],
         "alerts": [alert for _, alert in alerts],
+        "recollections": [request for _, request in recollections],
         "sequence": {"frame": max((sequence for sequence, _ in rows), default=since),
-                     "alert": max((sequence for sequence, _ in alerts), default=0)},
+                     "alert": max((sequence for sequence, _ in alerts), default=0),
+                     "recollect": max((sequence for sequence, _ in recollections), default=0)},
         "settings_revision": revision,
         "more": limit is not None and len(rows) == limit,
     }

@@ -172,17 +172,16 @@ def _pair(material: Material) -> tuple[FloatArray, FloatArray, Layer, str] | Com
         shown, step = pixels.thinned(pixels.rebinned(each.image, binning // each.binning))
         two.append((shown.astype(np.float32) * np.float32(each.scale) + np.float32(each.offset), step))
     (still, step), (frame, other_step) = two
-    if step != other_step or 0 in still.shape or 0 in frame.shape:
+    if step != other_step or still.shape != frame.shape or 0 in frame.shape:
         return _without(material, f"frame {reference.index}, the reference, has another size: "
                                   "the two cannot be laid over each other")
-    how = f"frame {reference.index}, the reference, lies where it was"
-    drift = (0.0, 0.0)
+    how, drift = "both as they lie", (0.0, 0.0)
     if not material.other and material.drift is None:
-        how += ": the drift of this frame is not known"
+        how = "both as they lie: the drift of this frame is not known"
     elif not material.other and material.drift is not None:
         drift = material.drift
         y, x = (value(part, digits=1, signed=True) for part in drift)
-        how = f"frame {reference.index}, the reference, moved by the drift: y {y}, x {x} px"
+        how = f"drift y {y}, x {x} px taken out"
     size = float(binning * step)
     box = (0.0, 0.0, size * frame.shape[0], size * frame.shape[1])
     return pixels.moved(still, drift[0] / size, drift[1] / size, frame.shape), frame, Layer(frame, box), how
@@ -196,7 +195,7 @@ def _difference(material: Material) -> Composition:
     change = frame - still
     least = 4 * abs(material.picture.scale)
     layer = replace(place, pixels=change, colours="CET-D1A", levels=pixels.symmetric(change), least=least)
-    return Composition(f"frame minus reference; red: brighter now, blue: darker now; {how}",
+    return Composition(f"red brighter, blue darker than frame {material.reference.thing.index}, the reference; {how}",
                        grey(material.picture), layer)
 
 
@@ -206,7 +205,8 @@ def _overlay(material: Material) -> Composition:
         return pair
     still, frame, place, how = pair
     both = pixels.red_blue(still, frame, pixels.robust(frame))
-    return Composition(f"red: dark in the reference only, blue: dark in this frame only, grey: alike; {how}",
+    return Composition(f"red: dark in frame {material.reference.thing.index}, the reference, only; "
+                       f"blue: dark in this frame only; {how}",
                        replace(place, pixels=both, colours=""))
 
 
@@ -232,7 +232,7 @@ def _field(material: Material) -> FlowResult | Composition:
 def _of(flow: FlowResult, picture: Picture) -> str:
     """Name the frames of a field where they are not the one on screen."""
     whose = "" if flow.index == picture.index else f" of frame {flow.index}"
-    return f"{whose} against frame {flow.reference_index}, drift taken out"
+    return f"{whose} against frame {flow.reference_index}"
 
 
 def _magnitude(material: Material) -> Composition:
@@ -242,7 +242,7 @@ def _magnitude(material: Material) -> Composition:
     length = pixels.magnitude(flow.displacement_px, flow.valid)
     layer = Layer(length, field_box(flow, material.flow_drift), "viridis", (0.0, pixels.robust(length)[1]), least=0.1,
                   unit="px", nm_per_unit=material.pixel_size_nm)
-    return Composition(f"displacement{_of(flow, material.picture)}; grey where it is not known",
+    return Composition(f"displacement{_of(flow, material.picture)}; grey: not known",
                        grey(material.picture), layer)
 
 
@@ -286,7 +286,7 @@ def _spectrum(material: Material) -> Composition:
     span = spectra.picture_high - spectra.picture_low
     layer = Layer(image, (-0.5, -0.5, 1.0, 1.0), "viridis", (spectra.picture_low, spectra.picture_high), least=0.1,
                   offset=spectra.picture_low, scale=span / 255, unit="log10")
-    return Composition("power of each frequency, logarithmic, the mean in the middle; rings in cycles/px; "
+    return Composition("power (log) of each frequency, 0 in the middle; rings in cycles/px; "
                        "motion darkens it along its direction", layer, spectrum=True)
 
 

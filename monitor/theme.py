@@ -107,7 +107,10 @@ class Theme:
         QScrollBar:vertical {{ background: {self.surface}; width: {self.px(10):.0f}px; border: none; }}
         QScrollBar::handle:vertical {{ background: {self.border}; min-height: {self.px(24):.0f}px;
                                        border-radius: {self.px(4):.0f}px; }}
-        QScrollBar::add-line, QScrollBar::sub-line {{ height: 0px; }}
+        QScrollBar:horizontal {{ background: {self.surface}; height: {self.px(10):.0f}px; border: none; }}
+        QScrollBar::handle:horizontal {{ background: {self.border}; min-width: {self.px(24):.0f}px;
+                                         border-radius: {self.px(4):.0f}px; }}
+        QScrollBar::add-line, QScrollBar::sub-line {{ height: 0px; width: 0px; }}
         QScrollBar::add-page, QScrollBar::sub-page {{ background: {self.surface}; }}
         """
 

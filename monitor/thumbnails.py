@@ -28,6 +28,7 @@ SIDE_PX = 96
 LIMIT_BYTES = 32_000_000
 RETRY_S = 3.0
 _ABSENT = 5000
+_TRIES = 40
 
 Small = NDArray[np.uint8]
 
@@ -74,6 +75,9 @@ class Thumbnails:
         self._numbers: list[int] = [0]
         self._places: list[int] = [-1]
         """Of the row whose thumbnail has that number; both grow together."""
+        self._end = 1 << 62
+        """No thumbnail has a larger number, as far as is known."""
+        self._tries = 0
         self._wishes: Sequence[Wish] = ()
         self._asked: _Page | None = None
         self._rest_until = 0.0
@@ -117,22 +121,28 @@ class Thumbnails:
         missing = [wish for wish in self._wishes
                    if wish.key not in self._kept and self._absent.get(wish.key, -np.inf) < recent]
         if not missing:
+            self._tries = 0
             return None
         target = missing[len(missing) // 2]
         after = bisect.bisect_left(self._places, target.place)
         low, low_place = self._numbers[after - 1], self._places[after - 1]
-        high = self._numbers[after] if after < len(self._numbers) else None
-        if high is not None and high - low <= PAGE:
+        if after < len(self._numbers):
+            high, high_place = self._numbers[after], self._places[after]
+        else:   # numbers are about as dense as places, and end somewhere
+            high = min(self._end, low + target.place - low_place + PAGE)
+            high_place = low_place + max(high - low, target.place - low_place)
+        if high - low <= PAGE:
             return _Page(low, target, is_all=True)
-        guess = low + (target.place - low_place) - PAGE // 2
-        since = max(low, guess if high is None else min(guess, high - PAGE))
-        return _Page(since, target, is_all=since == low and target.place - low_place <= PAGE // 2)
+        self._tries += 1
+        share = 0.5 if self._tries % 3 == 0 else (target.place - low_place) / (high_place - low_place)
+        since = low + round(share * (high - low)) - PAGE // 2   # halving now and then: gaps mislead
+        return _Page(max(low, min(since, high - PAGE)), target, is_all=False)
 
     def _take(self, page: _Page, answer: Answer) -> None:
-        error, small = answer.error, []
+        error, small, last, more = answer.error, [], 0, False
         if not error:
             try:
-                small, last = self._read(answer.result)
+                small, last, more = self._read(answer.result)
             except TxmError as problem:
                 error = str(problem)
         with self._lock:
@@ -144,20 +154,25 @@ class Thumbnails:
         for key, image in small:
             self._keep(key, image)
         if not error:
-            self._learn(page, [key for key, _ in small], last)
+            self._learn(page, [key for key, _ in small], last, more=more)
             self.notify()
             self._ask_next()
 
-    def _learn(self, page: _Page, keys: list[Key], last: int) -> None:
-        """Remember which numbers belong to which places, and what is not there."""
+    def _learn(self, page: _Page, keys: list[Key], last: int, *, more: bool) -> None:
+        """Remember which numbers belong to which places, where they end, and what is not there."""
         known = [(last - len(keys) + 1 + number, place) for number, key in enumerate(keys)
                  if (place := self._place_of(key)) is not None]
         with self._lock:
             for number, place in (known[0], known[-1]) if known else ():
                 self._anchor(number, place)
+            if not more:
+                self._end = max(last, page.since) if keys else page.since
             places = [place for _, place in known]
-            beyond = not places or (min(places) <= page.target.place <= max(places))
-            if page.target.key not in self._kept and (page.is_all or beyond):
+            spanned = bool(places) and min(places) <= page.target.place <= max(places)
+            hopeless = page.is_all or spanned or self._tries > _TRIES
+            if page.target.key not in self._kept and hopeless:
+                self._tries = 0
+                self._end = max(self._end, last + PAGE)   # more may have come by the next time
                 self._absent[page.target.key] = self._now()
                 self._absent.move_to_end(page.target.key)
                 if len(self._absent) > _ABSENT:
@@ -178,11 +193,11 @@ class Thumbnails:
             while self._bytes > self.limit_bytes and len(self._kept) > 1:
                 self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
-    def _read(self, result: Any) -> tuple[list[tuple[Key, Small]], int]:
+    def _read(self, result: Any) -> tuple[list[tuple[Key, Small]], int, bool]:
         try:
             every = [(Key(item["acquisition"], item["index"]), unpacked(item["data"])) for item in
                      result["thumbnails"]]
-            last = result["next"]
+            last, more = result["next"], bool(result["more"])
         except (TypeError, KeyError) as error:
             raise ProtocolError(f"thumbnails of the streamer cannot be read: {error!r}") from error
         if not isinstance(last, int):
@@ -193,7 +208,7 @@ class Thumbnails:
                 small.append((key, reduced(self._decode(data))))
             except ProtocolError:   # one that is damaged stays a tile without a picture
                 small.append((key, np.zeros((1, 1), np.uint8)))
-        return small, last
+        return small, last, more
 
 
 def reduced(image: Any) -> Small:

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from pyqtgraph.Qt import QtCore
-from support.fake_streamer import FakeStreamer, make_flow, make_picture, make_row, moment
+from support.fake_streamer import FakeStreamer, make_row, moment
 
 from monitor import feed as feed_module
+from monitor.keys import gather
 from monitor.panels.banner import BannerPanel
 from monitor.panels.deformation import DeformationPanel
 from monitor.panels.drift import DriftPanel
@@ -18,7 +18,7 @@ from monitor.panels.sharpness import SharpnessPanel
 from monitor.panels.statusbar import StatusPanel
 from monitor.panels.table import COLUMNS, TablePanel
 from monitor.rows import Key
-from monitor.window import KEYS, Window
+from monitor.window import Window
 from streamer.records import Alert
 
 pytestmark = [pytest.mark.gui, pytest.mark.qt_log_ignore("propagateSizeHints", "XDG_RUNTIME_DIR")]
@@ -112,7 +112,6 @@ def test_a_click_on_a_line_selects_the_frame_everywhere(filled: Window, qtbot: A
     qtbot.mouseClick(table.viewport(), QtCore.Qt.MouseButton.LeftButton, pos=place)
     assert filled.selected == Key("scan-1", 21)
     assert filled.detail.text().startswith("Frame 21 (scan-1, view A)")
-    assert "picture is not available yet" in filled.detail.text()
     assert all(mark.isVisible() and mark.value() == 21 for mark in filled.timeline._marks)
 
 
@@ -180,86 +179,6 @@ def test_status_bar_counts_and_names_losses(filled: Window, streamer: FakeStream
     filled.refresh_now()
     assert panel.odd.text() == "foreign messages 1"
     assert "something else than results" in filled.panel(BannerPanel).note.text()
-
-
-def test_picture_levels_leave_out_outliers_and_stand_still(
-    filled: Window, streamer: FakeStreamer, qtbot: Any,
-) -> None:
-    panel = filled.panel(FramePanel)
-    np.testing.assert_array_equal(panel.image.image, make_picture(59))
-    low, high = panel.image.levels
-    assert make_picture(59).min() < low < high < make_picture(59).max()
-    streamer.image(60)
-    qtbot.waitUntil(lambda: filled.store.picture.index == 60)
-    filled.refresh_now()
-    assert tuple(panel.image.levels) == (low, high)
-
-
-def test_binned_pictures_keep_the_coordinates_of_the_frame(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
-    streamer.image(60, binning=2)
-    qtbot.waitUntil(lambda: filled.store.picture.index == 60)
-    filled.refresh_now()
-    panel = filled.panel(FramePanel)
-    box = panel.image.mapRectToParent(panel.image.boundingRect())
-    assert (box.width(), box.height()) == (640, 480)
-    assert panel.bar.label.toPlainText() == "2 µm"
-
-
-def test_the_value_under_the_mouse_is_read(filled: Window) -> None:
-    panel = filled.panel(FramePanel)
-    panel._read(panel.box.mapViewToScene(QtCore.QPointF(100.5, 50.5)))
-    assert panel.cursor.text() == f"y 50, x 100: {make_picture(59)[50, 100] / 65_535:.4g}"
-    panel._read(panel.box.mapViewToScene(QtCore.QPointF(-5.0, 50.5)))
-    assert panel.cursor.text() == ""
-
-
-def test_arrows_come_and_go(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
-    panel = filled.panel(FramePanel)
-    assert panel.arrows.count > 20
-    assert panel.scale_text.toPlainText() == f"arrows × {panel.arrows.gain}"
-    qtbot.keyClick(filled, QtCore.Qt.Key.Key_A)
-    assert panel.arrows.count == 0
-    assert not panel.scale_text.isVisible()
-    qtbot.keyClick(filled, QtCore.Qt.Key.Key_A)
-    assert panel.arrows.count > 20
-    still = msgspec.structs.replace(make_flow(60), displacement_px=np.zeros_like(make_flow(60).displacement_px))
-    streamer.flow(still)
-    qtbot.waitUntil(lambda: filled.store.flow.index == 60)
-    filled.refresh_now()
-    assert panel.arrows.count == 0
-    assert "nothing above the noise" in panel.scale_text.toPlainText()
-
-
-def test_a_blurred_frame_can_be_seen_with_its_blur_taken_out(
-    filled: Window, streamer: FakeStreamer, qtbot: Any,
-) -> None:
-    panel = filled.panel(FramePanel)
-    restored = make_picture(60)[:, ::-1].copy()
-    text = "Wiener restores up to 0.11 cycles/px (half-period 4.6 px, 93 nm) along 37 deg; a preview, not data"
-    streamer.image(60, deblurred=restored, deblur={"method": "wiener", "text": text})
-    qtbot.waitUntil(lambda: filled.store.picture.index == 60)
-    filled.refresh_now()
-    np.testing.assert_array_equal(panel.image.image, make_picture(60))
-    assert not panel.preview_note.isVisible()
-    qtbot.keyClick(filled, QtCore.Qt.Key.Key_B)
-    np.testing.assert_array_equal(panel.image.image, restored)
-    assert panel.preview_text.isVisible()
-    assert panel.preview_note.isVisible()
-    assert panel.preview_note.text() == text
-    panel._read(panel.box.mapViewToScene(QtCore.QPointF(100.5, 50.5)))
-    assert panel.cursor.text() == f"y 50, x 100: {restored[50, 100] / 65_535:.4g}"
-    streamer.image(61)   # the next one is sharp: the preview goes, and the reason is there
-    qtbot.waitUntil(lambda: filled.store.picture.index == 61)
-    filled.refresh_now()
-    np.testing.assert_array_equal(panel.image.image, make_picture(61))
-    assert not panel.preview_text.isVisible()
-    assert panel.preview_note.text().startswith("no deblurred preview: this frame was not found blurred")
-    streamer.image(62, deblur={"text": "nothing to gain: below the noise"})
-    qtbot.waitUntil(lambda: filled.store.picture.index == 62)
-    filled.refresh_now()
-    assert panel.preview_note.text() == "no deblurred preview: nothing to gain: below the noise"
-    qtbot.keyClick(filled, QtCore.Qt.Key.Key_B)
-    assert not panel.preview_note.isVisible()
 
 
 def test_zooming_stops_following_until_a_fit(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
@@ -352,8 +271,9 @@ def test_the_list_of_keys_is_complete(filled: Window, qtbot: Any) -> None:
     qtbot.keyClick(filled, QtCore.Qt.Key.Key_Question, QtCore.Qt.KeyboardModifier.ShiftModifier)
     assert filled._keys is not None
     words = [label.text() for label in filled._keys.findChildren(type(filled.panel(BannerPanel).chip))]
-    assert all(key in words and text in words for key, _, text in KEYS)
-    assert all(callable(getattr(filled, method)) for _, method, _ in KEYS)
+    actions = [bound.action for bound in gather(filled, filled.panels.values())]
+    assert all(action.key in words and action.text in words for action in actions)
+    assert len({action.key for action in actions}) == len(actions)
 
 
 def test_a_killed_streamer_leaves_the_window_alive(
@@ -376,7 +296,7 @@ def test_a_killed_streamer_leaves_the_window_alive(
         filled.refresh_now()
         assert filled.panel(SharpnessPanel).dots["sharp"].getData()[0].tolist() == [3]
         assert filled.panel(TablePanel).model.rowCount() == 0
-        assert filled.panel(FramePanel).hint.isVisible()
+        assert filled.panel(FramePanel).canvas.hint.isVisible()
         assert "session-2" in filled.panel(BannerPanel).note.text()
     finally:
         again.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ SUMMARY = "EPICS process variables over pvAccess"
 
 _LOOPBACK = {"EPICS_PVAS_INTF_ADDR_LIST": "127.0.0.1", "EPICS_PVAS_BEACON_ADDR_LIST": "127.0.0.1",
              "EPICS_PVAS_AUTO_BEACON_ADDR_LIST": "NO"}
+_PORTS = ("EPICS_PVA_SERVER_PORT", "EPICS_PVA_BROADCAST_PORT", "EPICS_PVAS_SERVER_PORT", "EPICS_PVAS_BROADCAST_PORT")
 _SEVERITY: Mapping[Verdict | None, Severity] = {
     "sharp": "NO_ALARM", "undecided": "MINOR", "blurred": "MAJOR", "bad": "INVALID", None: "INVALID"}
 _BEFORE_THE_FIRST = "no frame yet"
@@ -141,7 +143,11 @@ class Variables:
     def _where(self) -> dict[str, Any]:
         if self._network == "isolated":
             return {"isolate": True}
-        return {"conf": _LOOPBACK if self._network == "loopback" else {}, "useenv": True}
+        if self._network == "environment":
+            return {}
+        # the environment would go before what is given here, and open the variables to the network
+        ports = {name: os.environ[name] for name in _PORTS if name in os.environ}
+        return {"conf": _LOOPBACK | ports, "useenv": False}
 
     def _post(self, name: str, value: Any, severity: Severity = "NO_ALARM", message: str = "") -> None:
         fields = {"value": value, "alarm.severity": rank(severity), "alarm.message": message}

@@ -67,10 +67,10 @@ class Metrics:
             raise ChannelError(f"metrics.endpoint {self.endpoint!r} is no address; expected one such as 127.0.0.1:9108")
         try:
             self._server, self._thread = self._prometheus.start_http_server(int(port), host, self._registry)
-        except OSError as error:
+        except (OSError, ValueError) as error:   # ValueError: a host of odd characters
             raise ChannelError(f"metrics cannot be served on {self.endpoint} (metrics.endpoint): "
-                               f"{error.strerror or error}; stop the other program or choose another address"
-                               ) from error
+                               f"{getattr(error, 'strerror', None) or error}; stop the other program or choose another "
+                               "address") from error
         shown = f"[{host}]" if ":" in host else host
         self.endpoint = f"{shown}:{self._server.server_port}"
 

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -23,7 +23,7 @@ import numpy as np
 from streamer import __version__
 from streamer.errors import SessionError
 from streamer.packing import pack_power, unpack_power
-from streamer.records import Alert, Command, Event, FlowResult, FrameRow, Notice, SpectraResult
+from streamer.records import Alert, Command, Event, FlowResult, FrameRow, Notice, Recollection, SpectraResult, StageMove
 
 FILE_NAME = "session.sqlite"
 SCHEMA = 1
@@ -34,6 +34,7 @@ _PAGE_BYTES = 8192   # holds the spectra of three frames; of the usual 4096 byte
 _FRAME_COLUMNS = FrameRow.__struct_fields__
 _ALERT_COLUMNS = Alert.__struct_fields__
 _EVENT_COLUMNS = Event.__struct_fields__
+_RECOLLECTION_COLUMNS = Recollection.__struct_fields__
 _SPECTRA_COLUMNS = SpectraResult.__struct_fields__
 _POWERS = ("horizontal", "vertical", "reference_horizontal", "reference_vertical", "noise_horizontal", "noise_vertical")
 
@@ -50,6 +51,8 @@ CREATE INDEX IF NOT EXISTS frames_by_sequence ON frames (sequence);
 CREATE TABLE IF NOT EXISTS alerts ({_quoted(_ALERT_COLUMNS)}, sequence INTEGER NOT NULL, PRIMARY KEY (id));
 CREATE TABLE IF NOT EXISTS undelivered (channel TEXT, alert INTEGER, sequence INTEGER NOT NULL, occasion TEXT NOT NULL,
     PRIMARY KEY (channel, alert));
+CREATE TABLE IF NOT EXISTS recollections ({_quoted(_RECOLLECTION_COLUMNS)}, sequence INTEGER NOT NULL,
+    PRIMARY KEY (id));
 CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, {_quoted(_EVENT_COLUMNS)});
 CREATE TABLE IF NOT EXISTS flows (acquisition TEXT, "index" INTEGER, view TEXT, reference_index INTEGER,
     drift_y_px REAL, drift_x_px REAL, rows INTEGER, columns INTEGER, grid_y_px BLOB, grid_x_px BLOB,
@@ -68,6 +71,7 @@ class Batch(msgspec.Struct, kw_only=True):
     rows: list[tuple[int, FrameRow]] = []
     """With the sequence number under which each row is published."""
     alerts: list[tuple[int, Alert]] = []
+    recollections: list[tuple[int, Recollection]] = []
     undelivered: list[Notice] = []
     """Alerts that are to be told, in the same transaction as the alerts themselves."""
     delivered: list[Notice] = []
@@ -143,6 +147,8 @@ class Journal:
                         for notice in batch.undelivered))
         db.executemany("DELETE FROM undelivered WHERE channel = ? AND alert = ? AND sequence <= ?",
                        ((notice.channel, notice.alert.id, notice.sequence) for notice in batch.delivered))
+        db.executemany(f"INSERT OR REPLACE INTO recollections VALUES ({_marks(_RECOLLECTION_COLUMNS)}, ?)",  # noqa: S608
+                       ((*_pack_recollection(request), sequence) for sequence, request in batch.recollections))
         db.executemany(f"INSERT INTO events VALUES (NULL, {_marks(_EVENT_COLUMNS)})",  # noqa: S608
                        (msgspec.structs.astuple(event) for event in batch.events))
         db.executemany(f"INSERT OR REPLACE INTO flows VALUES ({', '.join('?' * 16)})",  # noqa: S608
@@ -200,9 +206,24 @@ class Journal:
 
     def alerts(self) -> Iterator[tuple[int, Alert]]:
         """Yield all alerts with their sequence numbers."""
-        query = f"SELECT sequence, {_quoted(_ALERT_COLUMNS)} FROM alerts ORDER BY id"  # noqa: S608
+        for sequence, fields in self._newest("alerts", _ALERT_COLUMNS):
+            yield sequence, _alert(fields)
+
+    def recollections(self) -> Iterator[tuple[int, Recollection]]:
+        """Yield all requests to take frames again with their sequence numbers; a session of before has none."""
+        for sequence, fields in self._newest("recollections", _RECOLLECTION_COLUMNS):
+            stage = fields["stage"]
+            yield sequence, Recollection(**(fields | {"stage": stage and msgspec.json.decode(stage, type=StageMove)}))
+
+    def _newest(self, table: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the lines of a table in the order of their ids, with what it has of the columns."""
+        stored = {name for _, name, *_ in self._read(f"PRAGMA table_info({table})")}
+        names = [name for name in columns if name in stored]   # a session of before may know fewer
+        if not names:
+            return
+        query = f"SELECT sequence, {_quoted(names)} FROM {table} ORDER BY id"  # noqa: S608
         for sequence, *values in self._read(query):
-            yield sequence, _alert(values)
+            yield sequence, dict(zip(names, values, strict=True))
 
     def undelivered(self, channel: str, *, limit: int) -> Iterator[Notice]:
         """Yield the oldest alerts that a channel has still to deliver, each as it is now."""
@@ -210,7 +231,8 @@ class Journal:
         query = (f"SELECT occasion, undelivered.sequence, {columns} FROM undelivered "  # noqa: S608
                  "JOIN alerts ON alerts.id = alert WHERE channel = ? ORDER BY undelivered.sequence LIMIT ?")
         for occasion, sequence, *values in self._read(query, (channel, limit)):
-            yield Notice(channel=channel, occasion=occasion, sequence=sequence, alert=_alert(values))
+            alert = _alert(dict(zip(_ALERT_COLUMNS, values, strict=True)))
+            yield Notice(channel=channel, occasion=occasion, sequence=sequence, alert=alert)
 
     def events(self) -> Iterator[Event]:
         """Yield what happened to the stream, in order."""
@@ -322,7 +344,8 @@ class Journal:
                 return False
             raise SessionError(f"{self.folder} holds a session that cannot be continued: it was made by 'analyse', or "
                                "by a version that keeps no state; choose another folder")
-        for table, columns in (("frames", _FRAME_COLUMNS), ("alerts", _ALERT_COLUMNS), ("events", _EVENT_COLUMNS)):
+        for table, columns in (("frames", _FRAME_COLUMNS), ("alerts", _ALERT_COLUMNS), ("events", _EVENT_COLUMNS),
+                               ("recollections", _RECOLLECTION_COLUMNS)):
             stored = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
             if [name for name in stored if name not in {"sequence", "arrival", "number"}] != list(columns):
                 raise SessionError(f"{self.folder} holds a session of another version, with other columns of {table}; "
@@ -351,15 +374,19 @@ def _marks(columns: Sequence[str]) -> str:
     return ", ".join("?" * len(columns))
 
 
-def _alert(values: Sequence[Any]) -> Alert:
-    fields = dict(zip(_ALERT_COLUMNS, values, strict=True))
-    return Alert(**(fields | {"active": bool(fields["active"]), "escalated": bool(fields["escalated"])}))
+def _alert(fields: Mapping[str, Any]) -> Alert:
+    return Alert(**(dict(fields) | {name: bool(fields[name]) for name in ("active", "escalated") if name in fields}))
 
 
 def _where(**wanted: object) -> tuple[str, tuple[object, ...]]:
     """Make a condition of what is not None, and its values."""
     given = {name: value for name, value in wanted.items() if value is not None}
     return " AND ".join(f'"{name}" = ?' for name in given) or "1", (*given.values(),)
+
+
+def _pack_recollection(request: Recollection) -> list[Any]:
+    stage = None if request.stage is None else msgspec.json.encode(request.stage).decode()
+    return [*(msgspec.structs.asdict(request) | {"stage": stage}).values()]
 
 
 def _pack_flow(flow: FlowResult) -> tuple[Any, ...]:

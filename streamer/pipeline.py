@@ -85,6 +85,8 @@ class Outcome:
     focus_loss_px: float | None = None
     leaving: Leaving | None = None
     """When the region of interest will leave the field of view; None where the frame does not tell."""
+    speed_px: float | None = None
+    """Of the trend, per frame; None where it does not tell."""
     stage: StageMove | None = None
     elapsed_ms: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -153,7 +155,7 @@ class Pipeline:
             problem, refused = str(measurement), True
         row = FrameRow(index=frame.index, acquisition=frame.acquisition, view=frame.view or DEFAULT_VIEW,
                        kind=frame.kind, exposed_at=utc_text(frame.exposed_at),
-                       received_at=utc_text(frame.received_at), recollects=frame.recollects, problems=problem)
+                       received_at=utc_text(frame.received_at), problems=problem, **_as_sent(frame))
         return Outcome(row, refused=refused)
 
     def _assign(self, frame: Frame) -> str:
@@ -203,7 +205,7 @@ class Pipeline:
         leaving, stage = self._follow_motion(frame, moved)
         row = FrameRow(
             index=frame.index, acquisition=frame.acquisition, view=view, kind=frame.kind,
-            exposed_at=utc_text(frame.exposed_at), received_at=utc_text(frame.received_at), recollects=frame.recollects,
+            exposed_at=utc_text(frame.exposed_at), received_at=utc_text(frame.received_at), **_as_sent(frame),
             **(blur_columns(sharp) | drift_columns(moved) | {"verdict": verdict}),
             **({} if problem else resolution_columns(measurement.resolution, self._pixel_size_nm(frame))),
             problems="; ".join(filter(None, (problem, changed_how, *sharp.problems, *moved.problems))))
@@ -228,7 +230,8 @@ class Pipeline:
         return Outcome(row, revisions=tuple(revisions), image=measurement.image, weight=context.correction.weight,
                        corrected=context.correction.gain is not None or context.correction.dark is not None,
                        noise=measurement.noise, spectra=spectra, flow=task, lost=moved.lost, jump_px=moved.jump_px,
-                       focus_loss_px=sharp.focus_loss_px, leaving=leaving, stage=stage, elapsed_ms=elapsed)
+                       focus_loss_px=sharp.focus_loss_px, leaving=leaving, stage=stage,
+                       speed_px=None if leaving is None else self._motion.speed_px(view), elapsed_ms=elapsed)
 
     def _follow_motion(self, frame: Frame, moved: DriftResult) -> tuple[Leaving | None, StageMove | None]:
         """Say when the region of interest will leave the field of view, and what would bring it back."""
@@ -354,6 +357,10 @@ class _Newest(NamedTuple):
     sigma_px: float
     pixels: AnyArray
     """Raw."""
+
+
+def _as_sent(frame: Frame) -> dict[str, Any]:
+    return {name: getattr(frame, name) for name in ("recollects", "exposure_s", "angle_deg", "energy_ev")}
 
 
 def _calibrated_by(correction: correcting.Correction) -> str:

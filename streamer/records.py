@@ -72,7 +72,9 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened to the stream, for the journal and the screen."""
 
-    kind: Literal["gap", "duplicate", "out_of_order", "restart", "wrap", "malformed", "refused", "dropped"]
+    kind: Literal["gap", "duplicate", "out_of_order", "restart", "wrap", "malformed", "refused", "dropped", "resumed",
+                  "lost"]
+    """resumed: another streamer goes on with the session; lost: rows that could not be written."""
     text: str
     """One line that names the frames."""
     acquisition: str = ""
@@ -127,6 +129,9 @@ class FrameRow(msgspec.Struct, frozen=True, kw_only=True):
     resolution_x_sigma_nm: float | None = None
     resolution_y_nm: float | None = None
     resolution_y_sigma_nm: float | None = None
+    exposure_s: float | None = None
+    angle_deg: float | None = None
+    energy_ev: float | None = None
 
 
 class FlowResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):

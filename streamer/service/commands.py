@@ -7,9 +7,14 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from streamer.errors import CommandError, TxmError
 from streamer.export import export_session
 from streamer.records import Command
+from streamer.service.alert_commands import AlertCommands
+from streamer.service.arguments import text
+from streamer.service.frame_commands import FrameCommands
 from streamer.settings import describe, to_toml, update
 from streamer.wire import encode_reply
 
@@ -38,8 +43,8 @@ class Commands:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._known: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
-            "set": self._set, "reference": self._reference, "acknowledge": self._acknowledge, "note": self._note,
-        }
+            "set": self._set, "reference": self._reference, **AlertCommands(service).known,
+            **FrameCommands(service).known}
 
     def answer(self, request: Request) -> None:
         """Carry a command out and answer it."""
@@ -57,6 +62,8 @@ class Commands:
             request.reply(encode_reply(command.id, error=str(error)))
             self._service.recorder.command(command, f"refused: {error}")
             return
+        if command.op == "override":   # a streamer that goes on with the session keeps to it
+            command = msgspec.structs.replace(command, arguments={**command.arguments, **result})
         self._service.recorder.command(command, "done")
         self._service.recorder.commit()   # the answer tells of nothing that is not in the journal
         request.reply(encode_reply(command.id, result=result))
@@ -73,7 +80,7 @@ class Commands:
             raise CommandError(f"set: {', '.join(fixed)} cannot be changed while running; restart with --set. "
                                f"These can: {live}")
         revision = service.conveyor.settings_revision + 1
-        service.recorder.settings(revision, to_toml(settings, masked=True), who=str(arguments.get("who", "")))
+        service.recorder.settings(revision, to_toml(settings, masked=True), who=text("set", arguments, "who"))
         service.settings = settings
         service.conveyor.configure(settings, revision)
         return {"settings_revision": revision}
@@ -83,24 +90,7 @@ class Commands:
         view = arguments.get("view", views[0] if len(views) == 1 else None)
         if view is None:
             raise CommandError(f"reference: say which view; known views: {', '.join(map(repr, views)) or 'none yet'}")
-        return {"view": str(view), "reference_index": self._service.conveyor.pipeline.set_reference(str(view))}
-
-    def _acknowledge(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        number = arguments.get("alert")
-        if not isinstance(number, int):
-            raise CommandError(f"acknowledge: alert is {number!r}, expected the id of an alert")
-        alert = self._service.conveyor.alarms.acknowledge(
-            number, who=str(arguments.get("who", "")), note=str(arguments.get("note", "")))
-        if alert is None:
-            raise CommandError(f"acknowledge: there is no alert {number}")
-        self._service.recorder.alert(alert)
-        return {"alert": number, "state": alert.state}
-
-    def _note(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        text = arguments.get("text")
-        if not isinstance(text, str) or not text.strip():
-            raise CommandError(f"note: text is {text!r}, expected what is to be written down")
-        return {"noted": text}
+        return {"view": str(view), "reference_index": self._service.conveyor.set_reference(str(view))}
 
     def _snapshot(self, request: Request) -> None:
         try:

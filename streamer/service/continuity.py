@@ -85,7 +85,8 @@ class Continuity:
         service.recorder.remember(SessionState(
             service.conveyor.ledger.changes,
             {"counters": self._counters, "service": service.snapshot, "beat": lambda: self._beat},
-            {"alarms": service.conveyor.alarms.snapshot}).parts)
+            {"alarms": service.conveyor.alarms.snapshot,
+             "recollections": service.conveyor.recollections.snapshot}).parts)
 
     def tick(self) -> None:
         """Note that the streamer lives, and mark a hole in the journal once it is written again; the caller commits."""
@@ -137,7 +138,9 @@ class Continuity:
             counters, own, done = left["counters"], left["service"], int(left["counters"]["done"])
             pipeline = Pipeline.restored(from_toml(kept.settings), kept.pipeline)
             revision, toml_before = service.journal.settings()
-            service.conveyor.go_on(pipeline, Ledger.joined(left.ledger()), left["alarms"], list(own["views"]), revision)
+            service.conveyor.go_on(pipeline, Ledger.joined(left.ledger()), left["alarms"], left["recollections"])
+            service.conveyor.settings_revision = revision
+            service.recorder.go_on(counters["sequences"])
             service.restore(own)
             ended_at, service.outbox.beats = float(left["beat"][0]), int(left["beat"][1]) + 2   # one may be unknown
         except (KeyError, TypeError, ValueError) as error:
@@ -147,7 +150,6 @@ class Continuity:
         reached = max([kept.position, *(entry.number for entry in kept.entries)])
         service.conveyor.replay(entry for entry in kept.entries if entry.number <= done)
         service.conveyor.pipeline = Pipeline.restored(service.settings, service.conveyor.pipeline.snapshot())
-        service.recorder.go_on(counters["sequences"])
         if toml != toml_before:
             service.conveyor.settings_revision = revision + 1
             service.recorder.settings(revision + 1, toml, who="restart")

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from streamer import __version__
 from streamer.engine import open_engine, worker_count
@@ -19,6 +19,7 @@ from streamer.journal import Journal
 from streamer.pipeline import Key, Outcome
 from streamer.records import AnyArray, EndOfAcquisition, Frame, Refusal, Status
 from streamer.service.commands import Commands, Request
+from streamer.service.continuity import Continuity
 from streamer.service.conveyor import Conveyor
 from streamer.service.herald import Herald
 from streamer.service.inbox import Dropped, Inbox, Item
@@ -30,7 +31,9 @@ from streamer.service.recorder import Recorder
 from streamer.service.screen import picture, uncorrected
 from streamer.service.spectra import with_picture
 from streamer.service.timing import Rate
-from streamer.settings import Settings, to_toml
+from streamer.service.watch import Condition, Watch
+from streamer.settings import Settings
+from streamer.sources import Source
 from streamer.wire import Topic
 
 log = logging.getLogger(__name__)
@@ -38,24 +41,8 @@ log = logging.getLogger(__name__)
 _TICK_S = 0.25
 _RECEIVE_S = 0.2
 _LAST_CALL_S = 1.0
-
-
-class Source(Protocol):
-    """Where frames come from."""
-
-    @property
-    def endpoint(self) -> str:
-        """Where this source listens."""
-
-    @property
-    def protocol(self) -> str:
-        """Dialect of the newest message; empty before the first."""
-
-    def receive(self, timeout_s: float) -> Item | None:
-        """Return the next item, or None when none came in time."""
-
-    def close(self) -> None:
-        """Release the source."""
+_LISTED = 50
+"""Open requests to take frames again that every heartbeat repeats."""
 
 
 class Service:
@@ -66,7 +53,7 @@ class Service:
     settings : Settings
         All settings.
     folder : Path
-        The session to be made.
+        The session to be made, or to go on with.
     source : Source
         Where frames come from; closed at the end.
 
@@ -88,7 +75,7 @@ class Service:
         self._executor = open_engine(settings.engine)
         policy = settings.frames.overload
         if policy == "auto":
-            policy = "block" if settings.frames.pattern == "pull" else "drop_oldest"
+            policy = "block" if source.waits else "drop_oldest"
         self.inbox = Inbox(settings.frames.queue, policy)
         self.commands = Commands(self)
         try:
@@ -97,32 +84,59 @@ class Service:
                 handler=lambda command, reply: self.inbox.put_urgent(Request(command, reply)))
             try:
                 self.herald = Herald(settings, session=folder.name)
-                self._journal = Journal(folder, create=True)   # last: a start that fails leaves no session
+                self.journal = Journal(folder, create=True, resume=True)   # last: a start that fails leaves no session
             except TxmError:
                 self.outbox.close()
                 raise
         except TxmError:
             self._executor.shutdown()
             raise
-        self.recorder = Recorder(self._journal, publish=self._publish, due=self.herald.due)
+        self.recorder = Recorder(self.journal, publish=self._publish, due=self.herald.due)
         self._lane = FlowLane(self.inbox.put_urgent)
         self._previewer = Previewer(self.inbox.put_urgent)
         self._keeper = Keeper(folder, kept_mb=settings.pictures.kept_mb)
+        self._continuity = Continuity(self, folder)
         self.conveyor = Conveyor(settings, self.recorder, self._executor, ahead=worker_count(settings.engine),
-                                 on_flow=self._lane.put, on_image=self._show)
+                                 on_flow=self._lane.put, on_image=self._show, memory=self._continuity.memory)
+        self._watcher = Watch(self.conveyor.alarms.is_active, waits=policy == "block")
         self._received = Rate()
         self._measured = Rate()
         self._last_frame: float | None = None
+        self._arrived = 0.0   # the same on a clock that never steps
         self._last_image = 0.0
         self._shown: Key | None = None
         self._beside_image: dict[str, AnyArray] = {}
         self._next_tick = 0.0
         self._pixel_size_nm = settings.pixel_size_nm or None
         self._acquisition = ""
-        self.recorder.settings(0, to_toml(settings, masked=True), who="start")
+        try:
+            self._continuity.begin()
+        except TxmError:
+            self._abandon()
+            raise
         self.recorder.facts(session=folder.name, input=source.endpoint, pixel_size_nm=self._pixel_size_nm)
         self.recorder.commit()
-        self.herald.start(self._journal)
+        self.herald.start(self.journal)
+
+    @property
+    def resumed(self) -> str:
+        """In words, whether a session is gone on with; empty if it is not."""
+        return self._continuity.resumed
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what is known of the stream, as builtins."""
+        return {"open": sorted(self._open), "ended": self._ended, "acquisition": self._acquisition,
+                "last_frame": self._last_frame, "pixel_size_nm": self._pixel_size_nm,
+                "views": list(self.conveyor.views), "flow": [self._lane.done, self._lane.skipped]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `snapshot`."""
+        self.conveyor.views = [str(view) for view in state["views"]]
+        self._open, self._ended = set(state["open"]), bool(state["ended"])
+        self._acquisition, self._last_frame = str(state["acquisition"]), state["last_frame"]
+        self._arrived = time.monotonic() - max(0.0, time.time() - (self._last_frame or 0.0))
+        self._pixel_size_nm = self._pixel_size_nm or state["pixel_size_nm"]
+        self._lane.done, self._lane.skipped = (int(count) for count in state["flow"])
 
     def stop(self) -> None:
         """Ask the service to finish what it has and end; from any thread or signal handler."""
@@ -160,9 +174,10 @@ class Service:
         elif isinstance(matter, Preview):
             self._announce_preview(matter)
         else:
-            self._note(matter)
+            self.note(matter)
             self.conveyor.offer(matter)
         self.recorder.commit()
+        self._continuity.keep()
         return True
 
     def _publish(self, topic: Topic, sequence: int, fields: Any, arrays: Mapping[str, AnyArray]) -> None:
@@ -174,7 +189,8 @@ class Service:
         self._measured.tick()
         self.recorder.commit()
 
-    def _note(self, item: Item) -> None:
+    def note(self, item: Item) -> None:
+        """Take note of which acquisitions are open, and of when a frame came."""
         if isinstance(item, EndOfAcquisition):
             closed = {item.acquisition} if item.acquisition else set(self._open)   # without a name: what is open
             if closed & self._open:
@@ -182,7 +198,7 @@ class Service:
                 self._ended = not self._open
             return
         arrived = item.frame if isinstance(item, Dropped) else item
-        self._last_frame = arrived.received_at or time.time()
+        self._last_frame, self._arrived = arrived.received_at or time.time(), time.monotonic()
         if isinstance(arrived, Refusal):   # a message that could not be read opens nothing
             return
         if arrived.kind == "projection":   # flats and darks may be acquisitions of their own; they come and go
@@ -251,24 +267,18 @@ class Service:
         self._watch(status)
         self.conveyor.account()
         self.herald.tick(status, self.recorder)
+        self._continuity.tick()
         self.recorder.commit()
         self.outbox.update_status(status)
 
     def _watch(self, status: Status) -> None:
         """Follow the lasting conditions that raise alerts."""
-        limits, at = self.settings.alerts, time.time()
-        age_s = status.last_frame_age_s
-        stalled = status.state == "receiving" and age_s is not None and age_s > limits.stalled_s
-        free_gb = status.disk_free_gb
-        low = free_gb is not None and free_gb < limits.disk_free_gb
-        conditions = {
-            "stalled": f"no frame for {age_s:.0f} s in an open acquisition" if stalled and age_s is not None else None,
-            "disk_low": f"{free_gb:.2f} GB left on the disk of {self.folder}" if low else None,
-            "journal": self.recorder.problem or None,
-            "channel": "; ".join(self.herald.problems) or None,
-        }
-        for rule, text in conditions.items():
-            self.conveyor.alert(self.conveyor.alarms.condition(rule, text, at=at))
+        conditions = [
+            *self._watcher.look(status, self.settings.alerts),
+            Condition("journal", self.recorder.problem or self._continuity.memory.problem or None),
+            Condition("channel", "; ".join(self.herald.problems) or None)]
+        for rule, text, severity in conditions:
+            self.conveyor.alert(self.conveyor.alarms.condition(rule, text, at=time.time(), severity=severity))
 
     def status(self) -> Status:
         """Say where the streamer stands."""
@@ -285,15 +295,27 @@ class Service:
             latency_median_ms=latency[0], latency_p95_ms=latency[1],
             flow_done=self._lane.done, flow_skipped=self._lane.skipped,
             pictures_skipped=self._keeper.skipped,
-            last_frame_age_s=None if self._last_frame is None else max(0.0, time.time() - self._last_frame),
+            last_frame_age_s=None if self._last_frame is None else time.monotonic() - self._arrived,
             pixel_size_nm=self._pixel_size_nm, calibration=self.conveyor.pipeline.calibration,
             motion=self.conveyor.pipeline.motion,
             settings_revision=self.conveyor.settings_revision,
             blur_tolerance_px=self.settings.blur.tolerance_px,
             blur_score_threshold=self.settings.blur.score_threshold,
-            blur_shortest_px=self.settings.blur.shortest_px, disk_free_gb=_disk_free_gb(self.folder),
-            problems=[problem for problem in (self.recorder.problem, self._keeper.problem, *self.herald.problems)
+            blur_shortest_px=self.settings.blur.shortest_px, recollections=self.conveyor.recollections.open()[:_LISTED],
+            disk_free_gb=_disk_free_gb(self.folder),
+            problems=[problem for problem in (
+                self.recorder.problem, self._continuity.memory.problem, self._keeper.problem, *self.herald.problems)
                       if problem])
+
+    def _abandon(self) -> None:
+        """End what was started for a session that cannot be gone on with."""
+        self._lane.close()
+        self._previewer.close()
+        self._keeper.close()
+        self._continuity.memory.close()
+        self.outbox.close()
+        self._executor.shutdown()
+        self.journal.close()
 
     def _finish(self) -> None:
         """Bring everything that was received to its end, in memory, in the journal and as files."""
@@ -305,16 +327,17 @@ class Service:
         self._keeper.close()
         while self._turn(0.0):
             pass
-        self.conveyor.account()
+        self.conveyor.account(last=True)
         try:
             self.herald.close(self.recorder)
             self.recorder.facts(ended_at=time.time(), timing=self.conveyor.timing.summary())
             self.recorder.close()
         finally:
+            self._continuity.close()
             self.outbox.update_status(self.status())
             self.outbox.close()
             self._executor.shutdown()
-            self._journal.close()
+            self.journal.close()
         export_session(self.folder)
 
 

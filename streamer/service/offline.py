@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
+
 from streamer.engine import open_engine, worker_count
 from streamer.export import export_session
 from streamer.journal import Journal
@@ -85,7 +87,8 @@ class _Run:
         self._keeper = Keeper(journal.folder, kept_mb=settings.pictures.kept_mb, patient=True,
                               thumbnails_only=settings.pictures.offline == "thumbnails")
         self._pixel_size_nm: float | None = None
-        self._conveyor = Conveyor(settings, self._recorder, self._executor, ahead=self._ahead, on_flow=self._flow,
+        self._conveyor = Conveyor(_unattended(settings), self._recorder, self._executor, ahead=self._ahead,
+                                  on_flow=self._flow,
                                   on_image=None if settings.pictures.offline == "none" else self._keep)
         self._committed = time.monotonic()
 
@@ -108,7 +111,7 @@ class _Run:
         """Bring what was offered to its end."""
         self._conveyor.drain()
         self._collect_flows(0)
-        self._conveyor.account()
+        self._conveyor.account(last=True)
         self._keeper.close()
         self._in_order.shutdown()
         self._executor.shutdown()
@@ -135,3 +138,10 @@ class _Run:
         if time.monotonic() - self._committed >= _COMMIT_EVERY_S:
             self._recorder.commit()
             self._committed = time.monotonic()
+
+
+def _unattended(settings: Settings) -> Settings:
+    """Leave out what makes sense while the sample is in the beam, and with somebody to tell."""
+    return msgspec.structs.replace(
+        settings, alerts=msgspec.structs.replace(settings.alerts, escalate_s=0.0),
+        recollect=msgspec.structs.replace(settings.recollect, automatic=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
@@ -13,7 +14,18 @@ import msgspec
 from streamer.errors import SessionError
 from streamer.journal import Batch, Journal
 from streamer.pipeline import Key
-from streamer.records import Alert, AnyArray, Command, Event, FlowResult, FrameRow, Notice, SpectraResult
+from streamer.records import (
+    Alert,
+    AnyArray,
+    Command,
+    Event,
+    FlowResult,
+    FrameRow,
+    Notice,
+    Recollection,
+    SpectraResult,
+    Verdict,
+)
 from streamer.wire import Topic
 
 log = logging.getLogger(__name__)
@@ -24,12 +36,20 @@ Publish = Callable[[Topic, int, Any, Mapping[str, AnyArray]], None]
 Due = Callable[[Alert, int], list[Notice]]
 """Called with every alert and its sequence number; tells through which channels it is to be told."""
 
+Remember = Callable[[bool], dict[str, bytes]]
+"""Returns the parts of the state that have changed; called with whether alerts are among what is committed."""
+
 _HISTORY = 4096
 """Rows kept for revision; older ones are final."""
 _BACKLOG = 10_000
-"""Batches kept while the journal cannot be written."""
+"""Batches kept while the journal cannot be written; of older ones rows, fields and spectra are given up."""
+_RETRY_S = 1.0
+_CATCH_UP_S = 0.1
+"""Spent on batches that wait, at each commit; what has just come has to wait no longer."""
 
 _NOTHING = Batch()
+_KEPT = ("alerts", "recollections", "undelivered", "delivered", "events", "commands", "settings")
+"""Lists of a batch that are never given up."""
 
 _FLOW_ARRAYS = ("displacement_px", "valid", "sigma_px", "grid_y_px", "grid_x_px")
 
@@ -54,15 +74,44 @@ class Recorder:
         self._publish = publish
         self._due = due
         self._rows: OrderedDict[Key, FrameRow] = OrderedDict()
+        self._overridden: dict[Key, str] = {}
+        """What people said of the verdicts that they changed."""
         self._sequences: dict[Topic, int] = {}
         self._batch = Batch()
         self._outgoing: list[tuple[Topic, int, Any, dict[str, AnyArray]]] = []
-        self._backlog: deque[Batch] = deque(maxlen=_BACKLOG)
+        self._backlog: deque[Batch] = deque()
+        self._given_up: list[Key] = []
+        self._retry_at = 0.0
+        self._remember: Remember | None = None
 
     @property
     def sequences(self) -> dict[Topic, int]:
         """The newest sequence number of each topic."""
         return dict(self._sequences)
+
+    def remember(self, parts: Remember) -> None:
+        """Ask for what has changed of the state with every commit; it is written with the results it belongs to."""
+        self._remember = parts
+
+    def go_on(self, sequences: Mapping[Topic, int]) -> None:
+        """Go on with the session that is in the journal."""
+        self._sequences = dict(sequences)
+        self._rows = OrderedDict(((row.acquisition, row.index), row) for row in self.journal.newest_rows(_HISTORY))
+        self._overridden = {(command.arguments["acquisition"], command.arguments["index"]): command.arguments["remark"]
+                            for _, command, outcome in self.journal.commands()
+                            if command.op == "override" and outcome == "done"}
+
+    def take_given_up(self) -> list[Key]:
+        """Return the frames whose rows had to be given up since the last call, once the journal is written again."""
+        if self._backlog:
+            return []
+        given_up, self._given_up = self._given_up, []
+        return given_up
+
+    @property
+    def newest(self) -> Key | None:
+        """The frame that got its row last; None before the first one."""
+        return next(reversed(self._rows), None)
 
     def has_row(self, key: Key) -> bool:
         """Whether a frame has a row already."""
@@ -70,7 +119,7 @@ class Recorder:
 
     def row(self, row: FrameRow, *, received_at: float) -> float:
         """Add the row of a frame received at `received_at` (Unix s); return its latency in ms."""
-        latency_ms = round(1e3 * (time.time() - received_at), 3)
+        latency_ms = round(max(0.0, 1e3 * (time.time() - received_at)), 3)   # clocks step back
         earlier = self._rows.get((row.acquisition, row.index))   # refused before, now come again in good order
         revision = 0 if earlier is None else earlier.revision + 1
         self._stage(msgspec.structs.replace(row, latency_ms=latency_ms, revision=revision))
@@ -82,10 +131,15 @@ class Recorder:
         None when nothing changes, and for a row that is too old to be changed.
         """
         row = self._rows.get(key)
-        if row is None or all(getattr(row, name) == value for name, value in columns.items()):
+        if row is None:
             return None
-        if row.verdict == "bad":   # trackers know nothing of frames without an image
-            columns = {name: value for name, value in columns.items() if name != "verdict"}
+        remark = self._overridden.get(key, "")
+        if row.verdict == "bad" or remark:   # trackers know nothing of frames without an image, nor of what people say
+            columns = {name: value for name, value in columns.items() if name not in {"verdict", "provisional"}}
+        if remark and "problems" in columns:
+            columns = {**columns, "problems": _joined(columns["problems"], remark)}
+        if all(getattr(row, name) == value for name, value in columns.items()):
+            return None
         revised = msgspec.structs.replace(row, revision=row.revision + counts, **columns)
         self._stage(revised)
         return row, revised
@@ -94,8 +148,26 @@ class Recorder:
         """Add to the problems of an earlier row."""
         row = self._rows.get(key)
         if row is not None:
-            new = [problem for problem in problems if problem not in row.problems]
-            self.revise(key, {"problems": "; ".join(filter(None, (row.problems, *new)))}, counts=False)
+            self.revise(key, {"problems": _joined(row.problems, *problems)}, counts=False)
+
+    def find(self, index: int, acquisition: str | None = None) -> FrameRow | None:
+        """Return the row of a frame, without an acquisition the newest one of that number; None without any."""
+        if acquisition is not None:
+            found = self._rows.get((acquisition, index))
+        else:
+            found = next((row for row in reversed(self._rows.values()) if row.index == index), None)
+        return found or self.journal.row(index, acquisition=acquisition)
+
+    def override(self, row: FrameRow, verdict: Verdict, remark: str) -> FrameRow:
+        """Change the verdict of a row for good, on a person's word, and return the row as it is now."""
+        key = row.acquisition, row.index
+        said = self._overridden.get(key, "")
+        problems = "; ".join(part for part in row.problems.split("; ") if part and part != said)
+        self._overridden[key] = remark
+        revised = msgspec.structs.replace(row, verdict=verdict, provisional=False, revision=row.revision + 1,
+                                          problems=_joined(problems, remark))
+        self._stage(revised)
+        return revised
 
     def flow(self, flow: FlowResult, *, skipped: int = 0) -> None:
         """Add a displacement field and its summary in the row of its frame."""
@@ -120,6 +192,12 @@ class Recorder:
     def delivered(self, notices: list[Notice]) -> None:
         """Note that alerts were told."""
         self._batch.delivered += notices
+
+    def recollection(self, request: Recollection) -> None:
+        """Add a request to take a frame again, or the new state of one."""
+        sequence = self._next("recollect")
+        self._batch.recollections.append((sequence, request))
+        self._outgoing.append(("recollect", sequence, request, {}))
 
     def event(self, event: Event) -> None:
         """Add something that happened to the stream."""
@@ -148,10 +226,15 @@ class Recorder:
         A journal that cannot be written is tried again with the next commit; results are published all the
         same and `problem` says what is wrong.
         """
+        if self._remember is not None:
+            self._batch.state.update(self._remember(bool(self._batch.alerts or self._batch.recollections)))
         if self._batch != _NOTHING:
             self._backlog.append(self._batch)
             self._batch = Batch()
-        self._write_backlog()
+        if len(self._backlog) > _BACKLOG:
+            self._give_up_oldest()
+        if not self.problem or time.monotonic() >= self._retry_at:
+            self._write_backlog(until=time.monotonic() + _CATCH_UP_S)
         if self._publish is not None:
             for topic, sequence, fields, arrays in self._outgoing:
                 self._publish(topic, sequence, fields, arrays)
@@ -166,6 +249,7 @@ class Recorder:
             If the journal still cannot be written: what waits is lost, and how much is said.
         """
         self.commit()
+        self._write_backlog()
         if self._backlog:
             rows = sum(len(batch.rows) for batch in self._backlog)
             raise SessionError(f"journal {self.journal.path} could not be written to the end, {rows} rows are lost: "
@@ -184,17 +268,31 @@ class Recorder:
         self._sequences[topic] = self._sequences.get(topic, 0) + 1
         return self._sequences[topic]
 
-    def _write_backlog(self) -> None:
-        while self._backlog:
+    def _give_up_oldest(self) -> None:
+        """Give up what is large in the oldest batch; alerts, commands, facts and the state wait on with the next."""
+        old, new = self._backlog.popleft(), self._backlog[0]
+        self._given_up += [(row.acquisition, row.index) for _, row in old.rows if row.revision == 0]
+        self._backlog[0] = msgspec.structs.replace(
+            new, **{name: getattr(old, name) + getattr(new, name) for name in _KEPT},
+            facts=old.facts | new.facts, state=old.state | new.state)
+
+    def _write_backlog(self, *, until: float = math.inf) -> None:
+        while self._backlog and time.monotonic() < until:
             try:
                 self.journal.write(self._backlog[0])
             except SessionError as error:
                 if not self.problem:
                     log.error("%s", error)
-                lost = " (oldest results are being lost)" if len(self._backlog) == _BACKLOG else ""
+                lost = f", {len(self._given_up)} rows are given up" if self._given_up else ""
                 self.problem = f"{error}; {len(self._backlog)} steps wait{lost}"
+                self._retry_at = time.monotonic() + _RETRY_S
                 return
             self._backlog.popleft()
-        if self.problem:
-            log.warning("journal %s is written again; nothing was lost", self.journal.path)
+        if self.problem and not self._backlog:
+            log.warning("journal %s is written again; %s rows are lost", self.journal.path, len(self._given_up) or "no")
             self.problem = ""
+
+
+def _joined(problems: str, *more: str) -> str:
+    """Add to the problems of a row what they do not say yet."""
+    return "; ".join(filter(None, (problems, *(text for text in more if text not in problems))))

@@ -12,6 +12,7 @@ from streamer.formats import Recording
 from streamer.imaging.warp import local_displacement, moved_back
 from streamer.journal import Journal
 from streamer.records import FloatArray, FrameRow, Refusal
+from streamer.replacement import in_force
 from streamer.service.displacement import LEAST_TURN_DEG, StackFields, pose_of
 from streamer.service.pictures import Picture, check_size, picture_of, settings_of, teach
 from streamer.service.stack_files import check_name, open_stack
@@ -152,10 +153,11 @@ def _choose(rows: list[FrameRow], recording: Recording, *, view: str | None, acq
         raise CommandError(f"the session has no view {view!r}; it has {', '.join(map(repr, views))}")
     kept: dict[int, FrameRow] = {}
     left_out: Counter[str] = Counter()
+    standing = {row.index for row in in_force(rows)}
     for row in rows:
         if row.view != view:
             continue
-        reason = _reason(row, keep_blurred=keep_blurred)
+        reason = _reason(row, keep_blurred=keep_blurred) if row.index in standing else "replaced"
         if reason:
             left_out[reason] += 1
         else:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from streamer.records import JitterAxis, Leaving, StageMove, ViewMotion
 from streamer.settings import Settings
 from streamer.tracking.forecast import leaving, region_of, stage_move
-from streamer.tracking.trend import Trend
+from streamer.tracking.trend import Trend, TrendState
 
 LOOK_BACK = 4096
 """Frames in the histograms."""
 LISTED = 32
 """Views that are described, those seen last."""
+SETTLED = 8
+"""Frames before the speed is told."""
 BINS = 25
 BIN_SIGMAS = 0.5
 
@@ -80,6 +82,12 @@ class Motion:
         known.stage = stage_move((y_px, x_px), self._settings.stage, pixel_size_nm)
         return known.leaving, known.stage
 
+    def speed_px(self, view: str) -> float | None:
+        """Return the speed of the trend of a view, px per frame; None before it has settled."""
+        known = self._views.get(view)
+        state = None if known is None or known.trend is None or known.trend.count < SETTLED else known.trend.state
+        return None if state is None else float(np.hypot(*_speed(state)))
+
     def views(self) -> list[ViewMotion]:
         """Describe the motion of the views that have a trend, the one seen last at the end."""
         found = []
@@ -107,13 +115,18 @@ def _describe(view: str, known: _View) -> ViewMotion | None:
     if state is None or sigma is None:
         return None
     level = (state.share * state.level).sum(axis=1)
-    speed = (state.share * state.slope).sum(axis=1) / state.frames_per_unit
+    speed = _speed(state)
     jitter = np.array(known.jitter).reshape(-1, 2)
     jitter_y, jitter_x = (histogram(jitter[:, axis], sigma_px=sigma[axis]) for axis in range(2))
     return ViewMotion(
         view=view, frames=len(jitter), trend_y_px=float(level[0]), trend_x_px=float(level[1]),
         speed_y_px=float(speed[0]), speed_x_px=float(speed[1]), jitter_y=jitter_y, jitter_x=jitter_x,
         leaving=known.leaving, stage=known.stage)
+
+
+def _speed(state: TrendState) -> NDArray[np.float64]:
+    """Return the slope of a trend, (y, x) px per frame."""
+    return np.asarray((state.share * state.slope).sum(axis=1) / state.frames_per_unit)
 
 
 def histogram(jitter_px: Sequence[float] | NDArray[np.float64], *, sigma_px: float) -> JitterAxis:

@@ -42,6 +42,8 @@ class Rose(NamedTuple):
     """Valid points below the noise."""
     mean_px: tuple[float, float]
     """(y, x) mean displacement of all valid points."""
+    agreement: float
+    """Its length over the mean length: 1 when all points move alike, near 0 when they move all ways."""
 
 
 def moved(flow: FlowResult) -> Moved:
@@ -92,7 +94,9 @@ def rose(found: Moved, flow: FlowResult) -> Rose:
     sector = np.floor(directions / 360.0 * SECTORS + 0.5).astype(np.int64) % SECTORS
     band = np.clip(np.searchsorted(edges, lengths, "right") - 1, 0, BANDS - 1)
     counts = np.bincount(band * SECTORS + sector, minlength=BANDS * SECTORS).reshape(BANDS, SECTORS)
-    return Rose(counts, edges, int((~found.above).sum()), (float(mean[0]), float(mean[1])))
+    length = float(found.amplitude_px.mean(dtype=np.float64)) if found.amplitude_px.size else 0.0
+    agreement = min(float(np.hypot(*mean)) / length, 1.0) if length > 0 else 0.0
+    return Rose(counts, edges, int((~found.above).sum()), (float(mean[0]), float(mean[1])), agreement)
 
 
 def _round(top: float) -> float:

@@ -16,6 +16,8 @@ IntColumn = NDArray[np.int64]
 BoolColumn = NDArray[np.bool_]
 
 VERDICTS = ("", "sharp", "blurred", "undecided", "bad")
+SHAPES = ("", "motion", "defocus", "mixed")
+"""Of the blur."""
 
 _TEXTS = ("acquisition", "view", "kind", "verdict", "problems", "exposed_at", "received_at", "blur_shape")
 _WHOLE = frozenset({"index", "psf_group", "reference_index", "recollects", "revision", "settings_revision"})
@@ -61,6 +63,8 @@ class Charts:
     view: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
     verdict: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
     """(n,) numbers of `VERDICTS`."""
+    shape: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
+    """(n,) numbers of `SHAPES`."""
     flagged: BoolColumn = field(default_factory=lambda: np.empty(0, np.bool_))
     """(n,) blurred, undecided, bad or refused."""
     numbers: Mapping[str, FloatColumn] = field(default_factory=lambda: {name: np.empty(0) for name in _CHARTED})
@@ -72,7 +76,7 @@ class Charts:
         mine = self.view == (self.views.index(view) if view in self.views else -1)
         return replace(
             self, order=self.order[mine], position=self.position[mine], view=self.view[mine],
-            verdict=self.verdict[mine], flagged=self.flagged[mine],
+            verdict=self.verdict[mine], shape=self.shape[mine], flagged=self.flagged[mine],
             numbers={name: column[mine] for name, column in self.numbers.items()})
 
 
@@ -209,9 +213,10 @@ class RowTable:
             order, places = order[rank], places[rank]
         starts = sorted(Start(float(offsets[number]) + span[0], span[0], self.acquisitions.words[number])
                         for number, span in self.spans.items())
+        shapes = np.array([SHAPES.index(word) if word in SHAPES else 0 for word in self.shapes.words], np.int64)
         return Charts(
             version=version, views=tuple(self.views.words), starts=tuple(starts), order=order,
             position=places, view=self.codes[1, places], verdict=self.codes[3, places],
-            flagged=self.flagged[places],
+            shape=shapes[self.codes[5, places]], flagged=self.flagged[places],
             numbers={name: self.numbers[_PLACE[name], places] for name in _CHARTED},
         )

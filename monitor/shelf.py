@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from monitor.commander import Answer
 from monitor.rows import Key
-from monitor.store import Picture, flow_of, picture_of
+from monitor.store import Picture, flow_of, picture_of, spectra_of
 from streamer.errors import ProtocolError, TxmError
-from streamer.records import AnyArray, FlowResult
+from streamer.records import AnyArray, FlowResult, SpectraResult
 from streamer.wire import Result
 
 LIMIT_BYTES = 64_000_000
@@ -62,7 +62,8 @@ class _Item(NamedTuple):
 
     @property
     def words(self) -> str:
-        what = {"picture": f"{'raw ' if self.kind == 'raw' else ''}picture", "flow": "displacement field"}[self.op]
+        what = {"picture": f"{'raw ' if self.kind == 'raw' else ''}picture", "flow": "displacement field",
+                "spectra": "spectra"}[self.op]
         return f"the {what} of frame {self.key.index}"
 
 
@@ -125,6 +126,10 @@ class Shelf:
         """Return the `FlowResult` of a frame, asking for it if need be."""
         return self._find(_Item("flow", key), place)
 
+    def spectra(self, key: Key, *, place: str) -> Found:
+        """Return the `SpectraResult` of a frame, asking for it if need be."""
+        return self._find(_Item("spectra", key), place)
+
     def _find(self, item: _Item, place: str) -> Found:
         with self._lock:
             found = self._things.get(item)
@@ -156,7 +161,8 @@ class Shelf:
         thing, error = None, answer.error
         if not error:
             try:
-                thing = self._read_picture(item, answer.result) if item.op == "picture" else read_flow(answer.result)
+                thing = (self._read_picture(item, answer.result) if item.op == "picture"
+                         else read_spectra(answer.result) if item.op == "spectra" else read_flow(answer.result))
             except TxmError as problem:
                 error = str(problem)
         with self._lock:
@@ -207,6 +213,25 @@ def read_flow(result: Any) -> FlowResult:
               if isinstance(value, dict) and {"dtype", "shape", "data"} <= value.keys()}
     header = {name: value for name, value in result.items() if name not in arrays}
     return flow_of(Result("flow", header | {"sequence": 0}, arrays))
+
+
+def read_spectra(result: Any) -> SpectraResult:
+    """Make a record of the answer to ``spectra``, which comes as lists.
+
+    Raises
+    ------
+    ProtocolError
+        If it is not one.
+    """
+    if not isinstance(result, dict):
+        raise ProtocolError(f"the answer is {type(result).__name__}, expected an object")
+    try:
+        arrays = {name: np.array(value, np.uint8 if name == "picture" else np.float32)
+                  for name, value in result.items() if isinstance(value, list)}
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"the spectra are not numbers: {error}") from error
+    header = {name: value for name, value in result.items() if name not in arrays}
+    return spectra_of(Result("spectra", header | {"sequence": 0}, arrays))
 
 
 def _array(name: str, packed: Mapping[str, Any]) -> AnyArray:

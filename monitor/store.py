@@ -270,8 +270,13 @@ def _spectra(result: Result) -> SpectraResult | None:
         return None
     arrays = {field: result.arrays[name] for name, field in SPECTRA_PAYLOADS.items() if name in result.arrays}
     header = numbers | {name: result.header.get(name) for name in ("index", "acquisition", "view")}
-    spectra = _convert(Result(result.topic, header | {"sequence": result.sequence}, arrays), SpectraResult)
-    curves = [array for name, array in arrays.items() if name != "picture"]
+    return spectra_of(Result(result.topic, header | {"sequence": result.sequence}, arrays))
+
+
+def spectra_of(result: Result) -> SpectraResult:
+    """Make a record of spectra, whose arrays have the names of its fields; raises like `picture_of`."""
+    spectra = _convert(result, SpectraResult)
+    curves = [array for name, array in result.arrays.items() if name != "picture"]
     if any(curve.shape != (spectra.horizontal.size,) for curve in curves) or spectra.picture.ndim != 2:
         raise ProtocolError(f"spectra of frame {spectra.index} have the shapes {[curve.shape for curve in curves]} and "
                             f"{spectra.picture.shape}; expected equal curves and a picture")

@@ -65,7 +65,7 @@ def both_units(number_px: float, pixel_size_nm: float | None, *, sigma_px: float
     if not pixel_size_nm or not math.isfinite(number_px):
         return text
     nm = number_px * pixel_size_nm
-    error = (0.01 * number_px if sigma_px is None else sigma_px) * pixel_size_nm
+    error = (max(0.01, 0.005 * abs(number_px)) if sigma_px is None else sigma_px) * pixel_size_nm
     scale, unit = (1e-3, "µm") if abs(nm) >= 1000 else (1.0, "nm")
     return f"{text} ({value(nm * scale, digits=decimals(abs(error) * scale), unit=unit, signed=signed)})"
 

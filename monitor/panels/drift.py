@@ -1,4 +1,4 @@
-"""Drift against the frame number, y above x."""
+"""Drift against the frame number, y above x, and where it goes on."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 
+from monitor.motion import Forecast, forecast
 from monitor.panels.base import Panel, Scene, new_plot, style_plot
+from monitor.panels.parts import Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
-from monitor.rows import Charts
+from monitor.rows import Charts, IntColumn
 from monitor.theme import Theme
 from monitor.words import length_um, value
+from streamer.records import Leaving, ViewMotion
 
 MOST_VIEWS = 6
+MOST_DOTS = 700
+"""Of all views together in one strip: symbols cost more than lines."""
 
 
 class _Strip:
-    """One axis of the drift: dots, trend and a band of one sigma, for each view."""
+    """One axis of the drift: dots, trend and a band of one sigma, for each view; of a single view the forecast."""
 
     def __init__(self, panel: DriftPanel, axis: str, *, with_numbers: bool) -> None:
         self.axis = axis
@@ -28,15 +33,26 @@ class _Strip:
         self.bands: list[pg.FillBetweenItem] = []
         self.theme = panel.theme
         self.range = (-1.0, 1.0)
+        self.leaving = pg.LinearRegionItem(movable=False)
+        self.leaving.setVisible(False)
+        self.plot.addItem(self.leaving, ignoreBounds=True)
         for _ in range(MOST_VIEWS):
-            edges = [pg.PlotCurveItem(pen=None), pg.PlotCurveItem(pen=None)]
-            self.bands.append(pg.FillBetweenItem(*edges))
+            self.bands.append(self._new_band())
             self.dots.append(pg.ScatterPlotItem(pen=None, hoverable=True, tip=None))
             self.trends.append(pg.PlotCurveItem(connect="finite"))
             self.dots[-1].sigClicked.connect(panel.clicked)
-            for item in (*edges, self.bands[-1], self.trends[-1], self.dots[-1]):
+            for item in (self.trends[-1], self.dots[-1]):
                 self.plot.addItem(item)
+        self.ahead_band, self.ahead = self._new_band(), pg.PlotCurveItem()
+        self.plot.addItem(self.ahead)
         panel.timeline.attach(self.plot)
+
+    def _new_band(self) -> pg.FillBetweenItem:
+        edges = [pg.PlotCurveItem(pen=None), pg.PlotCurveItem(pen=None)]
+        band = pg.FillBetweenItem(*edges)
+        for item in (*edges, band):
+            self.plot.addItem(item)
+        return band
 
     def restyle(self, theme: Theme) -> None:
         self.theme = theme
@@ -45,31 +61,51 @@ class _Strip:
             self.dots[number].setBrush(theme.brush(colour, 200))
             self.dots[number].setSize(theme.px(4.5))
             self.bands[number].setBrush(theme.brush(colour, 70))
+        self.ahead.setPen(theme.pen(theme.trend, dashed=True))
+        self.ahead_band.setBrush(theme.brush(theme.trend, 45))
+        self.leaving.setBrush(theme.brush(theme.major, 40))
+        for line in self.leaving.lines:
+            line.setPen(theme.pen(theme.major))
 
-    def draw(self, charts: Charts, views: list[int], low: float, high: float) -> None:
+    def draw(self, charts: Charts, mine: list[IntColumn], low: float, high: float) -> None:
         drift, trend = charts.numbers[f"drift_{self.axis}_px"], charts.numbers[f"trend_{self.axis}_px"]
         sigma = charts.numbers["drift_sigma_px"]
         extremes: list[float] = []
+        most = MOST_DOTS // max(len(mine), 1)
         for number in range(MOST_VIEWS):
-            view = views[number] if number < len(views) else -1
-            mine = np.flatnonzero((charts.view == view) & np.isfinite(drift))
-            some = mine[thin(charts.order[mine], drift[mine], low, high)]
-            x = charts.order[some]
-            self.dots[number].setData(x=x, y=drift[some], data=charts.position[some])
-            colour = self.theme.series[number] if len(views) > 1 else self.theme.trend
-            self.trends[number].setData(x, trend[some], pen=self.theme.pen(colour))
+            places = mine[number] if number < len(mine) else np.empty(0, np.int64)
+            some = places[thin(charts.order[places], drift[places], low, high, most=most)]
+            self.dots[number].setData(x=charts.order[some], y=drift[some], data=charts.position[some])
+            colour = self.theme.series[number] if len(mine) > 1 else self.theme.trend
+            self.trends[number].setData(charts.order[some], trend[some], pen=self.theme.pen(colour))
             sure = some[np.isfinite(sigma[some] + trend[some])]
-            for edge, sign in zip(self.bands[number].curves, (-1, 1), strict=True):
-                edge.setData(charts.order[sure], trend[sure] + sign * sigma[sure])
+            _set_band(self.bands[number], charts.order[sure], trend[sure], sigma[sure])
             if some.size:
                 extremes += [float(drift[some].min()), float(drift[some].max())]
         if extremes:
             self.range = settle(self.range, min(extremes), max(extremes), least=0.5)
             self.plot.getViewBox().setYRange(*self.range, padding=0)
 
+    def draw_ahead(self, newest: float, ahead: Forecast | None) -> None:
+        """Continue the trend from frame `newest` on."""
+        for item in (self.ahead, self.ahead_band):
+            item.setVisible(ahead is not None)
+        if ahead is not None:
+            x = newest + ahead.ahead
+            self.ahead.setData(x, ahead.trend_px)
+            _set_band(self.ahead_band, x, ahead.trend_px, ahead.sigma_px)
+
+    def draw_leaving(self, newest: float, leaving: Leaving | None) -> None:
+        """Mark when the view will be left."""
+        shown = leaving is not None and leaving.frames_low is not None
+        self.leaving.setVisible(shown)
+        if leaving is not None and leaving.frames_low is not None:
+            last = leaving.frames_low * 1e3 if leaving.frames_high is None else leaving.frames_high
+            self.leaving.setRegion((newest + leaving.frames_low, newest + last))
+
 
 class DriftPanel(Panel):
-    """Dots are measured drifts, the line is their systematic part; within the band, of one sigma, is no jitter."""
+    """Dots are measured drifts, the line is their systematic part, dashed with its 1-sigma band where it goes on."""
 
     title = "Drift"
 
@@ -78,6 +114,10 @@ class DriftPanel(Panel):
         self.strips = [_Strip(self, "y", with_numbers=False), _Strip(self, "x", with_numbers=True)]
         for strip in self.strips:
             self._body.addWidget(strip.plot, 1)
+        self.strips[0].plot.setToolTip(
+            "red ground: when too little of the region will be in view, with 90 % probability, if the drift goes on; "
+            "pale band: where frames will be, 1 sigma, as wrong as such forecasts have been so far")
+        self.empty = Empty(self.strips[0].plot)
 
     def restyle(self, theme: Theme) -> None:
         """Take other colours."""
@@ -88,24 +128,91 @@ class DriftPanel(Panel):
     def refresh(self, scene: Scene) -> None:
         """Draw what the x range shows."""
         charts = scene.charts
-        views = np.unique(charts.view[np.isfinite(charts.numbers["drift_y_px"])]).tolist()
+        known = np.flatnonzero(np.isfinite(charts.numbers["drift_y_px"]) & np.isfinite(charts.numbers["drift_x_px"]))
+        views = np.unique(charts.view[known]).tolist()
+        mine = [known[charts.view[known] == view] if len(views) > 1 else known for view in views[:MOST_VIEWS]]
         for strip in self.strips:
-            strip.draw(charts, views[:MOST_VIEWS], *self.timeline.range)
-        runs: list[tuple[str, str | None]] = [("   • measured   — trend ± σ", self.theme.dim)]
+            strip.draw(charts, mine, *self.timeline.range)
+        motion = self._motion(scene, views) if len(views) == 1 else None
+        self._draw_ahead(charts, known, motion)
+        self.empty.say("" if known.size else _why_nothing(charts))
         if len(views) > 1:
-            runs = [(f"   ● {charts.views[view] or 'unnamed view'}", self.theme.series[number])
-                    for number, view in enumerate(views[:MOST_VIEWS])]
-            more = len(views) - MOST_VIEWS
-            runs += [(f"   and {more} more views: choose one above", self.theme.dim)] if more > 0 else []
-        elif newest := scene.store.row(scene.newest):
-            y, x = newest.drift_y_px, newest.drift_x_px
-            size = scene.pixel_size_nm
-            um = f"  ({length_um(y, size)}, {length_um(x, size)})" if size and y is not None else ""
-            y_px, x_px = (value(drift, digits=2, signed=True) for drift in (y, x))
-            runs.append((f"   now y {y_px}, x {x_px} px{um}", None))
-        self._legend.set_runs(runs)
+            self._name_views(charts, views)
+        else:
+            self._tell(scene, motion)
 
     def clicked(self, _item: Any, points: Any, _event: Any) -> None:
         """Select the frame of the dot."""
         if len(points):
             self.chosen.emit(int(points[0].data()))
+
+    def _motion(self, scene: Scene, views: list[int]) -> ViewMotion | None:
+        """Return what the streamer says of the view; while the display is paused it is about later frames."""
+        if scene.status is None or scene.behind is not None:
+            return None
+        name = scene.charts.views[views[0]]
+        return next((motion for motion in scene.status.motion if motion.view == name), None)
+
+    def _draw_ahead(self, charts: Charts, known: IntColumn, motion: ViewMotion | None) -> None:
+        newest = float(charts.order[known[-1]]) if known.size else 0.0
+        furthest = 0.0
+        for strip in self.strips:
+            ahead = None
+            if motion is not None:
+                level, speed, jitter = (getattr(motion, f"{name}_{strip.axis}{unit}") for name, unit in
+                                        (("trend", "_px"), ("speed", "_px"), ("jitter", "")))
+                ahead = forecast(charts.numbers[f"trend_{strip.axis}_px"][known], level_px=level, speed_px=speed,
+                                 jitter_px=jitter.sigma_px)
+            strip.draw_ahead(newest, ahead)
+            if ahead is not None:
+                furthest = float(ahead.ahead[-1])
+            strip.draw_leaving(newest, motion.leaving if motion is not None else None)
+        self.timeline.ahead = furthest
+
+    def _name_views(self, charts: Charts, views: list[int]) -> None:
+        runs: list[tuple[str, str | None]] = [
+            (f"   ● {charts.views[view] or 'unnamed view'}", self.theme.series[number])
+            for number, view in enumerate(views[:MOST_VIEWS])]
+        more = len(views) - MOST_VIEWS
+        runs += [(f"   and {more} more views: choose one above", self.theme.dim)] if more > 0 else []
+        self._legend.set_runs(runs)
+
+    def _tell(self, scene: Scene, motion: ViewMotion | None) -> None:
+        runs: list[tuple[str, str | None]] = []
+        newest = scene.store.row(scene.newest)
+        if newest is not None and newest.drift_y_px is not None:
+            y, x = newest.drift_y_px, newest.drift_x_px
+            size = scene.pixel_size_nm
+            um = f"  ({length_um(y, size)}, {length_um(x, size)})" if size else ""
+            y_px, x_px = (value(drift, digits=2, signed=True) for drift in (y, x))
+            runs.append((f"   now y {y_px}, x {x_px} px{um}", None))
+        if motion is not None and (text := leaving_text(motion.leaving)):
+            runs.append((f"   {text}", self.theme.major))
+        runs.append(("   • measured  — trend ± σ  ┄ forecast", self.theme.dim))
+        self._legend.set_runs(runs)
+
+
+def leaving_text(leaving: Leaving) -> str:
+    """Say when the view will be left; empty if that is beyond the forecast.
+
+    >>> leaving_text(Leaving(frames=89.0, frames_low=63.0, frames_high=484.0, seconds=22.2))
+    'leaves the view in 89 frames (63 to 484, 90 %), 22 s'
+    >>> leaving_text(Leaving(frames_low=3381.0))
+    ''
+    """
+    if leaving.frames is None:
+        return ""
+    high = f"{leaving.frames_high:.0f}" if leaving.frames_high is not None else "?"
+    low = f"{leaving.frames_low:.0f}" if leaving.frames_low is not None else "?"
+    seconds = leaving.seconds
+    time = "" if seconds is None else f", {seconds:.0f} s" if seconds < 120 else f", {seconds / 60:.0f} min"
+    return f"leaves the view in {leaving.frames:.0f} frames ({low} to {high}, 90 %){time}"
+
+
+def _why_nothing(charts: Charts) -> str:
+    return "no frame could be registered yet" if charts.order.size else "no projections yet"
+
+
+def _set_band(band: pg.FillBetweenItem, x: Any, middle: Any, sigma: Any) -> None:
+    for edge, sign in zip(band.curves, (-1, 1), strict=True):
+        edge.setData(x, middle + sign * sigma)

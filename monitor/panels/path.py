@@ -10,12 +10,53 @@ from pyqtgraph.Qt import QtCore, QtGui
 
 from monitor.panels.base import Panel, Scene, new_plot, style_plot
 from monitor.panels.drift import MOST_VIEWS
+from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline, settle
-from monitor.rows import Charts, FloatColumn
+from monitor.rows import SHAPES, VERDICTS, Charts, FloatColumn
 from monitor.theme import Theme
 
 COLOURS = 24
 MOST_POINTS = 4000
+MOST_ELLIPSES = 60
+"""Newest blurred frames whose blur is drawn."""
+ENLARGED = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+ROUNDNESS = {"": 0.5, "motion": 0.2, "mixed": 0.55, "defocus": 1.0}
+"""Width over length of an ellipse by the shape of the blur; rows do not tell the width itself."""
+_CORNERS = 20
+_OF_VIEW = (0.06, 0.25)
+"""Shares of the chart between which the median ellipse is drawn to scale; else it becomes about as long as these."""
+
+
+class Ellipses(pg.GraphicsObject):
+    """The blur of frames at their places: one item, one path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = QtGui.QPainterPath()
+        self.pen: Any = pg.mkPen("w")
+        self.brush: Any = None
+        self.count = 0
+
+    def set_ellipses(self, outlines: FloatColumn) -> None:
+        """Draw closed outlines (n, corners, 2) of x and y."""
+        self.prepareGeometryChange()
+        self.count = len(outlines)
+        self.path = QtGui.QPainterPath()
+        for outline in outlines.tolist():
+            self.path.addPolygon(QtGui.QPolygonF([QtCore.QPointF(x, y) for x, y in outline]))
+            self.path.closeSubpath()
+        self.update()
+
+    def boundingRect(self) -> QtCore.QRectF:
+        """Return the rectangle around all of them."""
+        return self.path.boundingRect()
+
+    def paint(self, painter: Any, *_: Any) -> None:
+        """Draw the outlines."""
+        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing)
+        painter.setPen(self.pen)
+        painter.setBrush(self.brush)
+        painter.drawPath(self.path)
 
 
 class TimePath(pg.GraphicsObject):
@@ -51,7 +92,7 @@ class TimePath(pg.GraphicsObject):
 
 
 class PathPanel(Panel):
-    """Equal scales on both axes, y down as in the picture; a square marks the start, a ring the newest frame."""
+    """Equal scales, y down as in the picture; a square marks the start, a ring the newest frame, ellipses the blur."""
 
     title = "Path"
 
@@ -68,10 +109,14 @@ class PathPanel(Panel):
         self.end = pg.ScatterPlotItem(symbol="o", brush=None)
         self.dots = pg.ScatterPlotItem(pen=None, hoverable=True, tip=None)
         self.dots.sigClicked.connect(self._clicked)
-        for item in (*self.paths, self.dots, self.start, self.end):
+        self.ellipses = Ellipses()
+        for item in (*self.paths, self.dots, self.ellipses, self.start, self.end):
             self.plot.addItem(item)
         self._body.addWidget(self.plot, 1)
+        self.empty = Empty(self.plot)
         self.following = True
+        self.enlarged = 1.0
+        """Factor of the ellipses."""
         self._ranges = [(-1.0, 1.0), (-1.0, 1.0)]
         self._time_pens: list[Any] = []
 
@@ -85,6 +130,7 @@ class PathPanel(Panel):
         self.start.setSize(theme.px(8))
         self.end.setPen(theme.pen(theme.text, 2.0))
         self.end.setSize(theme.px(13))
+        self.ellipses.pen, self.ellipses.brush = theme.pen(theme.major), theme.brush(theme.major, 35)
 
     def fit(self) -> None:
         """Show the whole path and follow it again."""
@@ -111,7 +157,24 @@ class PathPanel(Panel):
         self.end.setData(x=x[last], y=y[last])
         if self.following and known.size:
             self._follow(x[known], y[known])
+        self._draw_ellipses(charts, known)
+        self.empty.say("" if known.size else "no frame could be registered yet" if charts.order.size
+                       else "no projections yet")
         self._write_legend(charts, known, several=len(views) > 1)
+
+    def _draw_ellipses(self, charts: Charts, known: Any) -> None:
+        """Draw the blur of the newest blurred frames where they are, enlarged by a round factor if need be."""
+        numbers = charts.numbers
+        blurred = known[(charts.verdict[known] == VERDICTS.index("blurred"))
+                        & np.isfinite(numbers["blur_length_px"][known])][-MOST_ELLIPSES:]
+        lengths = numbers["blur_length_px"][blurred]
+        if blurred.size:
+            view = min(float(np.ptp(ends)) for ends in self.plot.getViewBox().viewRange())
+            self.enlarged = enlargement(float(np.median(lengths)) / view)
+        roundness = np.array([ROUNDNESS[word] for word in SHAPES])[charts.shape[blurred]]
+        self.ellipses.set_ellipses(outlines(
+            numbers["drift_x_px"][blurred], numbers["drift_y_px"][blurred], self.enlarged * lengths,
+            roundness, numbers["blur_angle_deg"][blurred]))
 
     def _draw_dots(self, charts: Charts, known: Any, *, several: bool) -> None:
         """Draw dots for the newest frames only: they are there to be clicked."""
@@ -133,13 +196,15 @@ class PathPanel(Panel):
         self.plot.getViewBox().setRange(xRange=self._ranges[0], yRange=self._ranges[1], padding=0.02)
 
     def _write_legend(self, charts: Charts, known: Any, *, several: bool) -> None:
+        scale = "to scale" if self.enlarged == 1 else f"× {self.enlarged:g}"
+        blur = [(f"   ellipses: blur {scale}", self.theme.major)] if self.ellipses.count else []
         if several or not known.size:
-            self._legend.set_runs([("   ■ start  ○ newest", self.theme.dim)])
+            self._legend.set_runs([("   ■ start  ○ newest", self.theme.dim), *blur])
             return
         first, last = (int(charts.numbers["index"][place]) for place in (known[0], known[-1]))
         shades = [("▬", pen.color().name()) for pen in self._time_pens[::4]]
-        marks = f" {last}   ■ start  ○ newest"
-        self._legend.set_runs([(f"   frame {first} ", self.theme.dim), *shades, (marks, self.theme.dim)])
+        self._legend.set_runs([(f"   frame {first} ", self.theme.dim), *shades, (f" {last}", self.theme.dim), *blur,
+                               ("   ■ start  ○ newest", self.theme.dim)])
 
     def _moved_by_user(self, _mask: Any) -> None:
         self.following = False
@@ -147,3 +212,38 @@ class PathPanel(Panel):
     def _clicked(self, _item: Any, points: Any, _event: Any) -> None:
         if len(points):
             self.chosen.emit(int(points[0].data()))
+
+
+def enlargement(share: float) -> float:
+    """Return the round factor for ellipses whose median length is this share of the chart.
+
+    >>> enlargement(0.1), enlargement(0.01), enlargement(1.2), enlargement(0.0)
+    (1, 10, 0.2, 50)
+    """
+    least, most = _OF_VIEW
+    if least <= share <= most:
+        return 1
+    if share > most:
+        return max((factor for factor in ENLARGED if factor * share <= most), default=ENLARGED[0])
+    return next((factor for factor in ENLARGED if factor * share >= least), ENLARGED[-1])
+
+
+def outlines(x: FloatColumn, y: FloatColumn, length: FloatColumn, roundness: FloatColumn,
+             angle_deg: FloatColumn) -> FloatColumn:
+    """Return the corners of ellipses, (n, corners, 2) of x and y (down).
+
+    Parameters
+    ----------
+    length : ndarray of shape (n,)
+        From end to end.
+    roundness : ndarray of shape (n,)
+        Width over length.
+    angle_deg : ndarray of shape (n,)
+        Of the long axis, 0 = along +x, counter-clockwise on the screen; NaN counts as 0.
+    """
+    turn = 2 * np.pi * np.arange(_CORNERS) / _CORNERS
+    along = 0.5 * length[:, None] * np.cos(turn)
+    across = 0.5 * (length * roundness)[:, None] * np.sin(turn)
+    angle = np.radians(np.nan_to_num(angle_deg))[:, None]
+    return np.stack([x[:, None] + along * np.cos(angle) - across * np.sin(angle),
+                     y[:, None] - along * np.sin(angle) - across * np.cos(angle)], axis=-1)

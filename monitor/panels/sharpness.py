@@ -1,44 +1,105 @@
-"""Blur length of every frame, with the shortest blur it could have shown and the tolerance."""
+"""Sharpness of every frame, and what other thresholds would have flagged."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyqtgraph as pg
+from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
-from monitor.panels.base import Panel, Scene, new_plot, style_plot
+from monitor.panels.base import Action, Panel, Scene, new_plot, style_plot
+from monitor.panels.parts import Choice, Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
-from monitor.rows import VERDICTS, Charts
+from monitor.rows import VERDICTS, Charts, FloatColumn, IntColumn
 from monitor.theme import GLYPHS, SYMBOLS, Theme
+from monitor.whatif import Thresholds, Trial, in_force, judge, told
 
 _SIZES = {"sharp": 5, "blurred": 12, "undecided": 8, "bad": 12, "refused": 11}
+_MARKED = 600
+"""Frames of one verdict that are marked at the most."""
+
+
+class Shown(NamedTuple):
+    """A quantity whose threshold can be tried."""
+
+    label: str
+    column: str
+    threshold: str
+    """Field of `Thresholds`."""
+    key: str
+    """Of the setting."""
+    unit: str
+    step: float
+    low: float
+    high: float
+    """Bounds of the setting."""
+
+
+SHOWN = {
+    "length": Shown("blur length / px", "blur_length_px", "tolerance_px", "blur.tolerance_px", " px", 0.1, 0.1, 100.0),
+    "score": Shown("blur score / σ", "blur_score", "score", "blur.score_threshold", " σ", 0.1, 1.0, 50.0),
+}
 
 
 class SharpnessPanel(Panel):
-    """Dots by verdict, in colour and shape; click one to select its frame."""
+    """Dots by verdict, in colour and shape; click one to select its frame, drag the dashed line to try a threshold."""
 
     title = "Sharpness"
+    actions_by_key = (
+        Action("[", "lower", "try a lower blur threshold: what would it have flagged? Enter applies, Esc drops it"),
+        Action("]", "higher", "try a higher blur threshold"),
+        Action("U", "toggle_quantity", "sharpness as length or as score of the blur"),
+    )
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
-        self.plot = new_plot("blur length / px", FrameAxis())
+        self.choice = Choice(list(SHOWN), "length of the blur, with the tolerance; or its significance, "
+                                          "with the threshold from which a frame is blurred")
+        self.choice.currentIndexChanged.connect(self._quantity_changed)
+        self.apply_button, self.drop_button = _button("apply  ⏎"), _button("drop  Esc")
+        self.apply_button.clicked.connect(self.apply)
+        self.drop_button.clicked.connect(self.give_up)
+        for widget in (self.apply_button, self.drop_button, self.choice):
+            self._head.addWidget(widget)
+        self.plot = new_plot(SHOWN["length"].label, FrameAxis())
         self.plot.setToolTip("grey ground: blur this short could not have been seen in the frame")
         self.limit = pg.PlotCurveItem(connect="finite", fillLevel=0)
         self.bars = pg.PlotCurveItem(connect="pairs")
-        self.tolerance = pg.InfiniteLine(angle=0, movable=False)
-        self.plot.addItem(self.limit)
-        self.plot.addItem(self.bars)
-        self.plot.addItem(self.tolerance)
+        self.threshold = pg.InfiniteLine(angle=0, movable=True)
+        self.threshold.setCursor(QtCore.Qt.CursorShape.SizeVerCursor)
+        self.threshold.sigDragged.connect(lambda line: self.attempt(float(line.value())))
+        self.in_force = pg.InfiniteLine(angle=0, movable=False)
+        for item in (self.limit, self.bars, self.in_force, self.threshold):
+            self.plot.addItem(item)
         self.dots: dict[str, pg.ScatterPlotItem] = {}
         for word in ("sharp", "undecided", "blurred", "bad", "refused"):
             item = pg.ScatterPlotItem(symbol=SYMBOLS[word], hoverable=True, tip=None)
             item.sigClicked.connect(self._clicked)
             self.plot.addItem(item)
             self.dots[word] = item
+        self.newly, self.no_longer = (pg.ScatterPlotItem(symbol=symbol, brush=None) for symbol in ("o", "s"))
+        for item in (self.newly, self.no_longer):
+            self.plot.addItem(item)
         timeline.attach(self.plot)
         self._body.addWidget(self.plot, 1)
+        self.empty = Empty(self.plot)
+        self.tried: float | None = None
+        """A threshold that is not in force."""
+        self._thresholds: Thresholds | None = None
         self._range = (0.0, 4.0)
+        self._scene = Scene()
+        shortcut = QtGui.QShortcut if hasattr(QtGui, "QShortcut") else QtWidgets.QShortcut
+        self._enters = [shortcut(QtGui.QKeySequence(key), self) for key in ("Return", "Enter")]
+        for enter in self._enters:
+            enter.setContext(QtCore.Qt.ShortcutContext.WindowShortcut)
+            enter.activated.connect(self.apply)
+        self._show_trial(None)
+
+    @property
+    def shown(self) -> Shown:
+        """What the chart shows."""
+        return SHOWN[self.choice.currentText()]
 
     def restyle(self, theme: Theme) -> None:
         """Take other colours."""
@@ -47,51 +108,165 @@ class SharpnessPanel(Panel):
         self.limit.setPen(theme.pen(theme.dim))
         self.limit.setBrush(theme.brush(theme.dim, 40))
         self.bars.setPen(theme.pen(theme.dim))
-        self.tolerance.setPen(theme.pen(theme.major, dashed=True))
+        self.threshold.setPen(theme.pen(theme.major, dashed=True))
+        self.threshold.setHoverPen(theme.pen(theme.major, 3.0))
+        self.in_force.setPen(theme.pen(theme.dim, dashed=True))
         for word, item in self.dots.items():
             colour = theme.verdict_colour(word)
             item.setBrush(theme.brush(colour))
             item.setPen(theme.pen(colour if word == "refused" else theme.background, 2.0 if word == "refused" else 0.7))
             item.setSize(theme.px(_SIZES[word]))
+        for item, colour in ((self.newly, theme.major), (self.no_longer, theme.ok)):
+            item.setPen(theme.pen(colour, 2.0))
+            item.setSize(theme.px(19))
 
     def refresh(self, scene: Scene) -> None:
         """Draw what the x range shows."""
-        charts = scene.charts
-        x, length = charts.order, charts.numbers["blur_length_px"]
+        self._scene = scene
+        charts, shown = scene.charts, self.shown
+        thresholds = in_force(scene.status)
+        if thresholds != self._thresholds:   # set by us or by somebody else: what was tried is told against the new one
+            self._thresholds, self.tried = thresholds, None
+        x, y = charts.order, charts.numbers[shown.column]
         low, high = self.timeline.range
-        some = thin(x, length, low, high)
-        self.limit.setData(x[some], charts.numbers["blur_limit_px"][some])
-        sigma = charts.numbers["blur_length_sigma_px"][some]
-        known = some[np.isfinite(sigma) & np.isfinite(length[some])]
-        self._draw_bars(charts, known)
+        some = thin(x, y, low, high)
+        self._draw_ground(charts, some, shown)
         for word, item in self.dots.items():
-            chosen = self._chosen(charts, word, some, low, high)
-            y = np.where(np.isfinite(length[chosen]), length[chosen], 0.0)   # no length: on the floor
-            item.setData(x=x[chosen], y=y, data=charts.position[chosen])
-        tolerance = scene.status.blur_tolerance_px if scene.status is not None else 0.0
-        self.tolerance.setVisible(tolerance > 0)
-        self.tolerance.setValue(tolerance)
+            chosen = self._chosen(charts, word, some, y)
+            item.setData(x=x[chosen], y=_floored(y[chosen]), data=charts.position[chosen])
+        self._draw_threshold(charts)
+        self._fit_range(y[some])
+        self.empty.say("" if x.size else "no projections yet")
+
+    def lower(self) -> None:
+        """Try a threshold one step lower."""
+        self._step(-1)
+
+    def higher(self) -> None:
+        """Try a threshold one step higher."""
+        self._step(+1)
+
+    def toggle_quantity(self) -> None:
+        """Show the length or the score of the blur."""
+        self.choice.next()
+
+    def attempt(self, value: float) -> None:
+        """Show what another threshold would have flagged."""
+        if self._thresholds is None:
+            return
+        value = round(min(max(value, self.shown.low), self.shown.high), 2)
+        self.tried = value if value != getattr(self._thresholds, self.shown.threshold) else None
+        self._draw_threshold(self._scene.charts)
+
+    def apply(self) -> None:
+        """Ask the streamer to take the threshold that is tried."""
+        if self.tried is not None:
+            self.asked.emit("set", {"key": self.shown.key, "value": self.tried})
+
+    def give_up(self) -> bool:
+        """Drop the threshold that is tried; False if there is none."""
+        if self.tried is None:
+            return False
+        self.tried = None
+        self._draw_threshold(self._scene.charts)
+        return True
+
+    def _step(self, sign: int) -> None:
+        if self._thresholds is not None:
+            now = getattr(self._thresholds, self.shown.threshold) if self.tried is None else self.tried
+            self.attempt(now + sign * self.shown.step)
+
+    def _quantity_changed(self) -> None:
+        self.give_up()
+        self.plot.getAxis("left").setLabel(self.shown.label)
+        self._range = (0.0, -1.0)
+        self.refresh(self._scene)
+
+    def _draw_threshold(self, charts: Charts) -> None:
+        """Draw the line, and what changes if it is not the one in force."""
+        self.threshold.setVisible(self._thresholds is not None)
+        self.in_force.setVisible(self.tried is not None)
+        trial = None
+        if self._thresholds is not None:
+            name = self.shown.threshold
+            now = getattr(self._thresholds, name)
+            self.in_force.setValue(now)
+            self.threshold.setValue(now if self.tried is None else self.tried)
+            if self.tried is not None:
+                trial = judge(charts, self._thresholds._replace(**{name: self.tried}))
+        self._mark(charts, trial)
+        self._show_trial(trial)
+
+    def _mark(self, charts: Charts, trial: Trial | None) -> None:
+        y = charts.numbers[self.shown.column]
+        for item, name in ((self.newly, "newly"), (self.no_longer, "no_longer")):
+            chosen = self._within(charts, getattr(trial, name), y) if trial is not None else []
+            item.setData(x=charts.order[chosen], y=_floored(y[chosen]))
+
+    def _show_trial(self, trial: Trial | None) -> None:
+        """Say what a trial would have flagged, in place of the legend."""
+        for widget in (self.apply_button, self.drop_button):
+            widget.setVisible(trial is not None)
+        for enter in self._enters:
+            enter.setEnabled(trial is not None)
+        if trial is None:
+            self._write_legend()
+            return
+        text = f"   {self.threshold.value():.2f}{self.shown.unit} {told(trial, self._scene.charts.verdict)}"
+        self._legend.set_runs([(text, self.theme.text), ("   ○ newly", self.theme.major),
+                               ("   □ no longer", self.theme.ok)])
+
+    def _write_legend(self) -> None:
         runs = [(f"   {GLYPHS[word]} {word}", self.theme.verdict_colour(word)) for word in self.dots]
-        runs.append((f"   ┄ tolerance {tolerance:.1f} px", self.theme.major) if tolerance > 0 else ("", self.theme.dim))
-        self._legend.set_runs([*runs, ("   ▒ limit", self.theme.dim)])
-        shown = length[some]
-        top = max([tolerance * 1.5, 1.0, *([float(np.nanmax(shown))] if np.isfinite(shown).any() else [])])
+        if self._thresholds is not None:
+            name = "tolerance" if self.shown.threshold == "tolerance_px" else "threshold"
+            value = getattr(self._thresholds, self.shown.threshold)
+            runs.append((f"   ┄ {name} {value:.4g}{self.shown.unit}", self.theme.major))
+        if self.shown.column == "blur_length_px":
+            runs.append(("   ▒ limit", self.theme.dim))
+        self._legend.set_runs(runs)
+
+    def _draw_ground(self, charts: Charts, some: IntColumn, shown: Shown) -> None:
+        """Draw limit and error bars of lengths; scores are in units of their error."""
+        if shown.column != "blur_length_px":
+            self.limit.setData([], [])
+            self.bars.setData([], [])
+            return
+        self.limit.setData(charts.order[some], charts.numbers["blur_limit_px"][some])
+        length, sigma = charts.numbers["blur_length_px"], charts.numbers["blur_length_sigma_px"]
+        known = some[np.isfinite(sigma[some]) & np.isfinite(length[some])]
+        ends = np.stack([np.maximum(length[known] - sigma[known], 0.0), length[known] + sigma[known]], axis=1)
+        self.bars.setData(np.repeat(charts.order[known], 2), ends.ravel())
+
+    def _fit_range(self, shown: FloatColumn) -> None:
+        threshold = float(self.threshold.value()) if self._thresholds is not None else 0.0
+        known = shown[np.isfinite(shown)]
+        top = max(threshold * 1.5, 1.0, float(known.max()) if known.size else 0.0)
         self._range = settle(self._range, -0.02 * top, top, least=1.0)
         self.plot.getViewBox().setYRange(max(self._range[0], -0.05 * top), self._range[1], padding=0)
 
-    def _chosen(self, charts: Charts, word: str, some: Any, low: float, high: float) -> Any:
+    def _chosen(self, charts: Charts, word: str, some: IntColumn, y: FloatColumn) -> IntColumn:
         if word == "sharp":
             return some[charts.verdict[some] == VERDICTS.index("sharp")]
         code = 0 if word == "refused" else VERDICTS.index(word)
-        marked = np.flatnonzero(charts.flagged & (charts.verdict == code))
-        rank = thin(charts.order[marked], charts.numbers["blur_length_px"][marked], low, high, most=600)
-        return marked[rank]
+        return self._within(charts, charts.flagged & (charts.verdict == code), y)
 
-    def _draw_bars(self, charts: Charts, known: Any) -> None:
-        length, sigma = charts.numbers["blur_length_px"][known], charts.numbers["blur_length_sigma_px"][known]
-        ends = np.stack([np.maximum(length - sigma, 0.0), length + sigma], axis=1).ravel()
-        self.bars.setData(np.repeat(charts.order[known], 2), ends)
+    def _within(self, charts: Charts, marked: Any, y: FloatColumn) -> IntColumn:
+        """Choose among marked frames those to draw."""
+        places = np.flatnonzero(marked)
+        return places[thin(charts.order[places], y[places], *self.timeline.range, most=_MARKED)]
 
     def _clicked(self, _item: Any, points: Any, _event: Any) -> None:
         if len(points):
             self.chosen.emit(int(points[0].data()))
+
+
+def _floored(y: FloatColumn) -> FloatColumn:
+    """Put frames without a value on the floor."""
+    return np.where(np.isfinite(y), y, 0.0)
+
+
+def _button(text: str) -> QtWidgets.QPushButton:
+    button = QtWidgets.QPushButton(text)
+    button.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
+    return button

@@ -1,4 +1,4 @@
-"""Power spectra of the newest frame along x and y against those of the frames before, and in two dimensions."""
+"""Power spectra of a frame along x and y against those of the sharp frames before, and in two dimensions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtWidgets
 
 from monitor.panels.base import Panel, Scene, new_plot, style_plot
+from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline, settle
+from monitor.pixels import whole
+from monitor.rows import Key
 from monitor.theme import Theme
 from monitor.words import half_period
 from streamer.records import AnyArray, FloatArray, SpectraResult
@@ -18,7 +21,7 @@ _LEAST_DECADES = 1.0
 _PICTURE_SHARE = 0.3      # of the width, at most
 _NARROW_PX = 380          # panels narrower than this have no room for the picture
 _LABELS_PX = 50           # wider is the chart that carries the labels of the power
-_TICK_PX = 34             # between the middles of two figures
+_DIGIT_PX = 8             # of a figure above the chart
 
 
 class HalfPeriodAxis(pg.AxisItem):
@@ -28,16 +31,17 @@ class HalfPeriodAxis(pg.AxisItem):
         super().__init__("top")
         self.enableAutoSIPrefix(False)
         self.pixel_size_nm: float | None = None
-        self._room_px = float(_TICK_PX)
+        self._scale = 1.0
 
     def set_scale(self, scale: float) -> None:
         """Leave room for the figures of a larger font."""
-        self._room_px = _TICK_PX * scale
+        self._scale = scale
 
     def tickValues(self, low: float, high: float, size: float) -> list[tuple[float, list[float]]]:
         """Place ticks at round frequencies as far apart as their half-periods can be read."""
         ticks: list[float] = []
-        room = self._room_px * (high - low) / max(size, 1.0)
+        digits = max(map(len, self.tickStrings([0.1, 0.3], 1.0, 0.1)))
+        room = _DIGIT_PX * self._scale * (digits + 1.3) * (high - low) / max(size, 1.0)
         for at in (0.1, 0.2, 0.4, 0.3, 0.05):
             if low <= at <= high and all(abs(at - other) >= room for other in ticks):
                 ticks.append(at)
@@ -58,6 +62,8 @@ class Direction(NamedTuple):
     reference: pg.PlotCurveItem
     noise: pg.PlotCurveItem
     frame: pg.PlotCurveItem
+    lost: pg.FillBetweenItem
+    """Between frame and reference, where the frame has less power."""
     mark: pg.InfiniteLine
 
 
@@ -84,6 +90,7 @@ class SpectraPanel(Panel):
             self._row.addWidget(widget, 1)
         self._body.addLayout(self._row, 1)
         self.shown: SpectraResult | None = None
+        self.empty = Empty(self)
         self._size_nm: float | None = None
         self._range = (-6.0, 0.0)
 
@@ -100,6 +107,7 @@ class SpectraPanel(Panel):
             direction.reference.setPen(theme.pen(theme.dim))
             direction.noise.setPen(theme.pen(theme.text, dashed=True))
             direction.mark.setPen(theme.pen(colour, dashed=True))
+            direction.lost.setBrush(theme.brush(theme.major, 90))
         self.directions["y"].plot.getAxis("left").setWidth(round(theme.px(8)))
         self._write_legend()
 
@@ -115,18 +123,15 @@ class SpectraPanel(Panel):
         self.view.setVisible(with_picture)
 
     def refresh(self, scene: Scene) -> None:
-        """Draw the spectra of the picture on screen."""
-        spectra = scene.picture.spectra if scene.picture is not None else None
+        """Draw the spectra of the selected frame, or of the newest picture."""
+        spectra, why = _spectra_of(scene)
+        self.empty.say(why)
         if spectra is self.shown and scene.pixel_size_nm == self._size_nm:
             return
         self.shown, self._size_nm = spectra, scene.pixel_size_nm
         self._write_legend()
         if spectra is None:
-            self.image.clear()
-            for direction in self.directions.values():
-                for curve in (direction.frame, direction.reference, direction.noise):
-                    curve.setData([], [])
-                direction.mark.setVisible(False)
+            self._clear()
             return
         for axis, name in (("x", "horizontal"), ("y", "vertical")):
             power, noise = getattr(spectra, name), getattr(spectra, f"noise_{name}")
@@ -138,6 +143,13 @@ class SpectraPanel(Panel):
         self.image.setRect(QtCore.QRectF(-0.5, -0.5, 1.0, 1.0))
         self.box.setRange(QtCore.QRectF(-0.5, -0.5, 1.0, 1.0), padding=0)
 
+    def _clear(self) -> None:
+        self.image.clear()
+        for direction in self.directions.values():
+            for curve in (direction.frame, direction.reference, direction.noise, *direction.lost.curves):
+                curve.setData([], [])
+            direction.mark.setVisible(False)
+
     def _draw(self, direction: Direction, power: FloatArray, reference: FloatArray | None, noise: FloatArray,
               resolution_px: float | None) -> None:
         direction.axis.pixel_size_nm = self._size_nm
@@ -146,7 +158,11 @@ class SpectraPanel(Panel):
         where = frequencies(power.size)
         direction.frame.setData(where, _decades(power))
         direction.noise.setData(where, _decades(noise))
-        direction.reference.setData(*((where, _decades(reference)) if reference is not None else ([], [])))
+        usual = np.full(where.shape, np.nan, np.float32) if reference is None else _decades(reference)
+        direction.reference.setData(where, usual)
+        lost = np.isfinite(usual) & np.isfinite(_decades(power))
+        for edge, curve in zip(direction.lost.curves, (usual, np.fmin(usual, _decades(power))), strict=True):
+            edge.setData(where[lost], curve[lost])
         direction.mark.setVisible(resolution_px is not None)
         if resolution_px is not None:
             direction.mark.setValue(0.5 / resolution_px)
@@ -163,7 +179,7 @@ class SpectraPanel(Panel):
     def _write_legend(self) -> None:
         spectra = self.shown
         if spectra is None:
-            self._legend.set_runs([("   none yet", self.theme.dim)])
+            self._legend.set_runs([])
             return
         size = self._size_nm
         runs = [(f" {spectra.index}   ", self.theme.text)]
@@ -171,13 +187,10 @@ class SpectraPanel(Panel):
             found = half_period(getattr(spectra, f"resolution_{axis}_px"),
                                 getattr(spectra, f"resolution_{axis}_sigma_px"), size)
             runs.append((f"━ {axis}: {found}   ", colour))
-        runs += [("━ reference   ", self.theme.dim), ("┄ noise", self.theme.text)]
+        if spectra.reference_horizontal is not None:
+            runs += [("━ reference   ", self.theme.dim), ("▒ lost   ", self.theme.major)]
+        runs.append(("┄ noise", self.theme.text))
         self._legend.set_runs(runs)
-
-
-def whole(half: AnyArray) -> AnyArray:
-    """Complete the picture of a spectrum: (K, K / 2) of fx from 0 up to (K, K) with its mirror image."""
-    return np.concatenate([half[::-1, ::-1], half], axis=1)
 
 
 def frequencies(count: int) -> FloatArray:
@@ -196,12 +209,24 @@ def _direction(axis: str) -> Direction:
     plot.setXRange(0.0, 0.5, padding=0.0)
     plot.getAxis("left").setLogMode(y=True)
     plot.getAxis("left").setStyle(showValues=axis == "x")
-    plot.setToolTip(f"power along {axis} against cycles per pixel; grey: mean of the sharp frames before; above: "
-                    "half-period in nm, or in px while the size of a pixel is not known; "
+    plot.setToolTip(f"power along {axis} against cycles per pixel; grey: mean of the sharp frames before, "
+                    "red ground: what the frame lost against it; above: half-period in nm, or in px while the size "
+                    "of a pixel is not known; "
                     "dashed upright: where the structure sinks into the noise")
     reference, noise, frame = (pg.PlotCurveItem(connect="finite") for _ in range(3))
+    lost = pg.FillBetweenItem(pg.PlotCurveItem(pen=None), pg.PlotCurveItem(pen=None))
     mark = pg.InfiniteLine(angle=90, movable=False)
     mark.setVisible(False)
-    for item in (reference, noise, frame, mark):
+    for item in (*lost.curves, lost, reference, noise, frame, mark):
         plot.addItem(item)
-    return Direction(plot, top, reference, noise, frame, mark)
+    return Direction(plot, top, reference, noise, frame, lost, mark)
+
+
+def _spectra_of(scene: Scene) -> tuple[SpectraResult | None, str]:
+    """Return the spectra of the selected frame, else those of the newest picture; None with the reason."""
+    live = scene.picture.spectra if scene.picture is not None else None
+    if scene.selected is None or (live is not None and Key(live.acquisition, live.index) == scene.selected):
+        return live, "" if live is not None else "no spectra yet: they come with the pictures of frames"
+    if scene.shelf is None:
+        return None, "spectra of earlier frames cannot be asked for here"
+    return scene.shelf.spectra(scene.selected, place="spectra")

@@ -12,6 +12,8 @@ from monitor.rows import Charts, FloatColumn, IntColumn, Start
 
 NEWEST = 500
 """Frames shown while following a long run."""
+MOST_AHEAD = 0.12
+"""Share of the frames shown that may be left free for what is forecast."""
 MOST_POINTS = 1500
 """Symbols drawn in one chart at the most; 10 000 of them cost 27 ms."""
 
@@ -47,6 +49,8 @@ class Timeline(QtCore.QObject):
         self.following = True
         self.whole = False
         self.range = (-0.5, 20.5)
+        self.ahead = 0.0
+        """Frames after the newest one that charts have something to show of."""
         self._plots: list[pg.PlotWidget] = []
         self._marks: list[pg.InfiniteLine] = []
         self._starts: list[list[pg.InfiniteLine]] = []
@@ -71,8 +75,10 @@ class Timeline(QtCore.QObject):
             first, last = float(charts.order[0]), float(charts.order[-1])
             if not self.whole:
                 first = max(first, last - NEWEST)
-            room = max(1.0, (last - first) * 0.03)
-            if not self.range[0] <= first - 0.4 <= last + 0.4 <= self.range[1] or (last - first) < 0.7 * self._width():
+            ahead = min(self.ahead, (last - first) * MOST_AHEAD)
+            room = max(1.0, (last - first) * 0.03, ahead)
+            inside = self.range[0] <= first - 0.4 <= last + max(0.4, 0.5 * ahead) <= self.range[1]
+            if not inside or (last - first) < 0.7 * self._width():
                 self.range = (first - 0.5 - 0.2 * room, max(last + room, first + 20.0) + 0.5)
                 self._apply()
         for number, plot in enumerate(self._plots):

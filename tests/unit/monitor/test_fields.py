@@ -30,6 +30,7 @@ def test_directions_are_counter_clockwise_on_the_screen(dy: float, dx: float, de
     assert counts.counts.sum(axis=0).argmax() == round(degrees / 360 * SECTORS) % SECTORS
     assert counts.counts.sum() == flow.valid.sum()
     assert counts.mean_px == pytest.approx((dy, dx))
+    assert counts.agreement == pytest.approx(1.0)
 
 
 def test_what_is_shorter_than_the_noise_has_no_direction() -> None:

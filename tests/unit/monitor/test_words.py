@@ -63,7 +63,7 @@ def test_numbers_have_the_digits_that_their_errors_leave(number: float | None, s
 
 @pytest.mark.parametrize(("number", "size", "sigma", "text"), [
     (1.234, 21.0, 0.05, "1.23 px (25.9 nm)"), (187.3, 33.24, 0.3, "187.3 px (6.226 µm)"), (-0.5, None, 0.1, "-0.50 px"),
-    (float("nan"), 21.0, 0.1, "–"), (0.0, 21.0, None, "0.00 px (0.00 nm)"),
+    (float("nan"), 21.0, 0.1, "–"), (0.0, 21.0, None, "0.00 px (0.0 nm)"),
 ])
 def test_lengths_in_both_units(number: float, size: float | None, sigma: float | None, text: str) -> None:
     assert words.both_units(number, size, sigma_px=sigma) == text

@@ -1,0 +1,66 @@
+"""What is left of the drift when the trend is taken out, frame by frame, in a thin strip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyqtgraph as pg
+
+from monitor.panels.base import Panel, Scene, new_plot, style_plot
+from monitor.panels.parts import Empty
+from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
+from monitor.theme import Theme
+from monitor.words import both_units
+
+
+class JitterPanel(Panel):
+    """Two curves about zero."""
+
+    title = "Jitter"
+    share = 0.5
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__(timeline)
+        self.plot = new_plot("px", FrameAxis())
+        self.zero = pg.InfiniteLine(angle=0, movable=False)
+        self.plot.addItem(self.zero)
+        self.curves = {axis: pg.PlotCurveItem(connect="finite") for axis in "yx"}
+        for curve in self.curves.values():
+            self.plot.addItem(curve)
+        timeline.attach(self.plot)
+        self._body.addWidget(self.plot, 1)
+        self.empty = Empty(self.plot)
+        self._range = (-1.0, 1.0)
+
+    def restyle(self, theme: Theme) -> None:
+        """Take other colours."""
+        super().restyle(theme)
+        style_plot(self.plot, theme)
+        self.zero.setPen(theme.pen(theme.border))
+        for curve, colour in zip(self.curves.values(), theme.series, strict=False):
+            curve.setPen(theme.pen(colour))
+
+    def refresh(self, scene: Scene) -> None:
+        """Draw what the x range shows."""
+        charts = scene.charts
+        largest, runs = 0.0, []
+        low, high = self.timeline.range
+        for (axis, curve), colour in zip(self.curves.items(), self.theme.series, strict=False):
+            jitter = charts.numbers[f"jitter_{axis}_px"]
+            known = np.flatnonzero(np.isfinite(jitter))
+            some = known[thin(charts.order[known], jitter[known], low, high)]
+            curve.setData(charts.order[some], jitter[some])
+            shown = jitter[some]
+            if shown.size:
+                largest = max(largest, float(np.abs(shown).max()))
+                runs.append((f"   ━ {axis} {_rms(shown, scene.pixel_size_nm)}", colour))
+        self._range = settle(self._range, -largest, largest, least=0.2)
+        self.plot.getViewBox().setYRange(*self._range, padding=0)
+        self.empty.say("" if runs else "no jitter yet: it is told from the third registered frame of a view on")
+        self._legend.set_runs([*runs, ("   rms of the frames shown", self.theme.dim)] if runs else [])
+
+
+def _rms(jitter: Any, pixel_size_nm: float | None) -> str:
+    rms = float(np.sqrt(np.mean(jitter**2)))
+    return both_units(rms, pixel_size_nm, sigma_px=rms / np.sqrt(2 * jitter.size))

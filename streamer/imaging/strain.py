@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -86,20 +87,31 @@ def strain(field: Field, *, window_px: float = 40.0, correlation_px: float = COR
     reach = [max(1, round((window_px / step - 1) / 2)) for step in steps]
     y, x = (axis.ravel().astype(np.float64) for axis in np.meshgrid(
         *(step * np.arange(-n, n + 1) for step, n in zip(steps, reach, strict=True)), indexing="ij"))
-    inside = _windows(field.valid.astype(np.float64), reach)
-    slope_y, slope_x, valid = _slopes(inside, y, x)
-    sigma = _windows(np.where(field.valid, np.nan_to_num(field.sigma_px.astype(np.float64)), 0), reach)
-    alike = _alike(y, x, correlation_px)
-    u_y, u_x = (_windows(np.where(field.valid, plane, 0).astype(np.float64), reach) for plane in field.displacement_px)
-    weights = (slope_y, slope_x)
-    (yy, yx), (xy, xx) = ([np.sum(slope * u, axis=-1) for slope in weights] for u in (u_y, u_x))
-    spoilt = [slope * sigma for slope in weights]
-    var_y, var_x, cov = (np.sum((spoilt[a] @ alike) * spoilt[b], axis=-1) for a, b in ((0, 0), (1, 1), (0, 1)))
+    where = _full_enough(field.valid, reach)
+    inside = _windows(field.valid, reach, where)
+    slope_y, slope_x, told = _slopes(inside, y, x)
+    where = tuple(axis[told] for axis in where)
+    displacement, sigma = (np.where(field.valid, np.nan_to_num(values), np.float32(0))   # where not valid: nothing
+                           for values in (field.displacement_px, field.sigma_px))
+    u_y, u_x, spoilt = (_windows(plane, reach, where) for plane in (*displacement, sigma))
+    (yy, yx), (xy, xx) = ([np.einsum("nm,nm->n", slope, u) for slope in (slope_y, slope_x)] for u in (u_y, u_x))
+    # errors need no more than single precision
+    by_y, by_x = ((slope * spoilt).astype(np.float32) for slope in (slope_y, slope_x))
+    alike = _alike(y, x, correlation_px).astype(np.float32)
+    also_y, also_x = by_y @ alike, by_x @ alike
+    var_y, var_x, cov = (np.einsum("nm,nm->n", one, other).astype(np.float64)
+                         for one, other in ((also_y, by_y), (also_x, by_x), (also_y, by_x)))
+    valid = np.zeros(field.valid.shape, bool)
+    valid[where] = True
     return _put_together(np.stack([yy, yx, xy, xx]), np.stack([var_y, var_x, cov]), valid)
 
 
 def _put_together(slopes: Precise, errors: Precise, valid: BoolArray) -> Strain:
-    """Combine the slopes du_y/dy, du_y/dx, du_x/dy, du_x/dx; errors of u_y and u_x are alike and independent."""
+    """Combine the slopes du_y/dy, du_y/dx, du_x/dy, du_x/dx at the valid points, (4, n), and put them on the grid.
+
+    Errors of u_y and u_x are alike and independent; `errors` (3, n) are the variances of the slopes of either along y
+    and x, and the covariance of the two.
+    """
     yy, yx, xy, xx = slopes
     var_y, var_x, cov = errors
     shear, half = yx + xy, (xx - yy) / 2
@@ -119,9 +131,12 @@ def _put_together(slopes: Precise, errors: Precise, valid: BoolArray) -> Strain:
                               (var_y + var_x) / 4 + radius_var - 2 * shared])
     direction = -np.degrees(np.arctan2(shear / 2, half)) / 2   # y points down
     direction = np.where(direction <= -90, direction + 180, direction)
+    places = np.flatnonzero(valid)
 
     def told(values: Precise) -> FloatArray:
-        return np.where(valid, values, np.nan).astype(np.float32)
+        planes = np.full((*values.shape[:-1], valid.size), np.nan, np.float32)
+        planes[..., places] = values
+        return planes.reshape(*values.shape[:-1], *valid.shape)
 
     return Strain(told(xx + yy), told(both), told(shear), told(both), told(np.degrees(yx - xy) / 2),
                   told(np.degrees(both) / 2), told(principal), told(np.sqrt(np.maximum(principal_var, 0))),
@@ -129,19 +144,43 @@ def _put_together(slopes: Precise, errors: Precise, valid: BoolArray) -> Strain:
                   valid)
 
 
-def _slopes(inside: Precise, y: Precise, x: Precise) -> tuple[Precise, Precise, BoolArray]:
-    """Weights with which the points of a window make up its two slopes, (K, L, n) each."""
+def _full_enough(valid: BoolArray, reach: list[int]) -> tuple[NDArray[np.intp], ...]:
+    """Find the points whose window holds enough valid points."""
+    rows, columns = (2 * n + 1 for n in reach)
+    count = cv2.boxFilter(valid.astype(np.float32), -1, (columns, rows), normalize=False,
+                          borderType=cv2.BORDER_CONSTANT)
+    return np.nonzero(np.rint(count) >= LEAST_SHARE * rows * columns)
+
+
+def _slopes(inside: BoolArray, y: Precise, x: Precise) -> tuple[Precise, Precise, BoolArray]:
+    """Weights with which the m points of n windows make up their two slopes, and which of the windows have any.
+
+    Parameters
+    ----------
+    inside : (n, m) bool
+        Points that are valid.
+    y, x : (m,) arrays
+        Places of the points in the window.
+
+    Returns
+    -------
+    slope_y, slope_x : (k, m) arrays
+    told : (n,) bool
+        The k windows whose points do not all lie on one line.
+    """
+    scale_y, scale_x = (max(float(np.abs(axis).max()), 1) for axis in (y, x))
+    y, x = y / scale_y, x / scale_x
+    # the moments of a window, and the lower two rows of the inverse of their 3 x 3 matrix
+    chosen = inside.astype(np.float64)
+    n, sy, sx, syy, sxy, sxx = (chosen @ np.stack([np.ones_like(y), y, x, y * y, y * x, x * x], axis=1)).T
+    y0, x0 = sxy * sx - sy * sxx, sy * sxy - syy * sx
+    yy, xx, yx = n * sxx - sx * sx, n * syy - sy * sy, sy * sx - n * sxy
+    determinant = n * (syy * sxx - sxy * sxy) + sy * y0 + sx * x0
+    told: BoolArray = determinant > 1e-6 * inside.shape[-1] ** 3
     basis = np.stack([np.ones_like(y), y, x])
-    moments = np.einsum("kln,in,jn->klij", inside, basis, basis, optimize=True)
-    # a window without two directions has no slope: its determinant is that of a plane on a line
-    scale = np.array([1.0, max(float(np.abs(y).max()), 1), max(float(np.abs(x).max()), 1)])
-    moments = moments / np.multiply.outer(scale, scale)
-    share = inside.mean(axis=-1)
-    valid: BoolArray = (share >= LEAST_SHARE) & (np.linalg.det(moments) > 1e-6 * inside.shape[-1] ** 3)
-    moments[~valid] = np.eye(3)
-    rows = np.linalg.inv(moments)[:, :, 1:, :] / (scale[1:, None] * scale)
-    weights = np.einsum("klai,in->klan", rows, basis, optimize=True) * inside[:, :, None, :]
-    return weights[:, :, 0], weights[:, :, 1], valid
+    rows = np.stack([[y0, yy, yx], [x0, yx, xx]])[..., told] / (determinant[told] * [[[scale_y]], [[scale_x]]])
+    slope_y, slope_x = ((row.T @ basis) * chosen[told] for row in rows)
+    return slope_y, slope_x, told
 
 
 def _alike(y: Precise, x: Precise, correlation_px: float) -> Precise:
@@ -152,11 +191,12 @@ def _alike(y: Precise, x: Precise, correlation_px: float) -> Precise:
     return np.asarray(np.exp(-squared / (2 * correlation_px**2)))
 
 
-def _windows(plane: NDArray[Any], reach: list[int]) -> Precise:
-    """Give every point the values around it, (K, L, n); nothing lies outside."""
+def _windows(plane: NDArray[Any], reach: list[int], where: tuple[NDArray[np.intp], ...]) -> NDArray[Any]:
+    """Give the values around chosen points, (n, m); nothing lies outside."""
+    rows, columns = (2 * n + 1 for n in reach)
     padded = np.pad(plane, [(n, n) for n in reach])
-    view = np.lib.stride_tricks.sliding_window_view(padded, (2 * reach[0] + 1, 2 * reach[1] + 1))
-    return np.asarray(view.reshape(*plane.shape, -1))
+    view = np.lib.stride_tricks.sliding_window_view(padded, (rows, columns))
+    return np.asarray(view[where].reshape(len(where[0]), rows * columns))
 
 
 def _check(field: Field) -> None:

@@ -8,6 +8,8 @@ from pyqtgraph.Qt import QtGui
 
 from streamer.errors import ProtocolError
 
+_END = b"\xff\xd9"
+
 
 def decode(data: bytes) -> NDArray[np.uint8]:
     """Return the grey levels of a JPEG, (M, N).
@@ -18,7 +20,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         If it is damaged or no JPEG.
     """
     image = QtGui.QImage.fromData(data, "JPEG")
-    if image.isNull():
+    if image.isNull() or not data.endswith(_END):   # Qt shows one that was cut short with a grey rest
         raise ProtocolError(f"{len(data)} bytes are no JPEG that could be read")
     image = image.convertToFormat(QtGui.QImage.Format.Format_Grayscale8)
     height, width, stride = image.height(), image.width(), image.bytesPerLine()

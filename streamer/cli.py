@@ -53,13 +53,21 @@ def run(
 
     Frames are taken from a ZeroMQ sender, analysed as they come, written to the session's journal and
     published for dashboards. At the end everything received is finished and the tables are written.
+
+    A --session that is there already is gone on with, whether its streamer ended or was killed: same reference,
+    drift, alerts, accounting and settings. --set and --connect still win; --settings only tells addresses that
+    are not kept in a session, such as that of a webhook.
     """
-    from streamer.service.live import Service  # noqa: PLC0415  (heavy; --help stays quick)
+    from streamer.service.continuity import settings_left  # noqa: PLC0415  (heavy; --help stays quick)
+    from streamer.service.live import Service  # noqa: PLC0415
+    from streamer.settings import assigned  # noqa: PLC0415
     from streamer.sources import open_source  # noqa: PLC0415
 
     console.start_log(verbose=verbose)
-    chosen = _load(settings, assignments, {} if connect is None else {"frames.endpoint": connect})
+    extra = {} if connect is None else {"frames.endpoint": connect}
+    chosen, changes = _load(settings, assignments, extra), assigned(assignments or ()) | extra
     folder = session or Path("sessions") / datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    chosen = settings_left(folder, chosen, changes)
     source = open_source(chosen.frames)
     try:
         service = Service(chosen, folder, source)
@@ -75,7 +83,7 @@ def run(
         signal.signal(number, stop)
     typer.echo(f"frames from {source.endpoint} ({chosen.frames.pattern}); results on "
                f"{service.outbox.results_endpoint}, control on {service.outbox.control_endpoint}; "
-               f"session {folder}", err=True)
+               f"session {folder}{service.resumed}", err=True)
     service.run(until_end=once)
     _report(folder)
 

@@ -8,55 +8,52 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
+from pyqtgraph.Qt import QtCore, QtWidgets
 
+from monitor import jpeg
 from monitor.commander import Answer, Commander
 from monitor.feed import Feed
+from monitor.keys import fill_menus, gather, keys_dialog
+from monitor.layout import Docks
 from monitor.panels.banner import BannerPanel
 from monitor.panels.base import INTERVAL_MS, ElidedLabel, Pacer, Panel, Scene
-from monitor.panels.corner import Corner
+from monitor.panels.compass import CompassPanel
 from monitor.panels.deformation import DeformationPanel
+from monitor.panels.displacements import DisplacementsPanel
 from monitor.panels.drift import DriftPanel
+from monitor.panels.filmstrip import FilmstripPanel
+from monitor.panels.flow_histograms import FlowHistogramsPanel
 from monitor.panels.frame import FramePanel
+from monitor.panels.jitter import JitterPanel
+from monitor.panels.particles import ParticlesPanel
 from monitor.panels.path import PathPanel
+from monitor.panels.regions import RegionsPanel
 from monitor.panels.sharpness import SharpnessPanel
 from monitor.panels.spectra import SpectraPanel
 from monitor.panels.statusbar import StatusPanel
+from monitor.panels.strain import StrainPanel
 from monitor.panels.table import TablePanel
 from monitor.panels.timeline import Timeline
+from monitor.panels.volume import VolumePanel
 from monitor.rows import Charts, Key
+from monitor.shelf import Shelf
 from monitor.store import Picture
 from monitor.theme import DARK, LIGHT, Theme
+from monitor.thumbnails import Thumbnails
+from monitor.views import order_of, step, turn
 from monitor.words import detail
 from streamer.records import FlowResult
 
 PANELS: dict[str, tuple[type[Panel], ...]] = {
-    "top": (BannerPanel,),
-    "left": (FramePanel, TablePanel),
-    "right": (SharpnessPanel, DriftPanel),
-    "corner": (PathPanel, DeformationPanel, SpectraPanel),
-    "bottom": (StatusPanel,),
+    "left": (FramePanel, FilmstripPanel),                    # one above the other
+    "lists": (TablePanel, ParticlesPanel),    # tabs below them
+    "right": (SharpnessPanel, DriftPanel, JitterPanel),      # one above the other
+    "motion": (PathPanel, DisplacementsPanel),               # below on the right, where there is room one beside the
+    "field": (DeformationPanel, FlowHistogramsPanel, CompassPanel, StrainPanel, RegionsPanel, VolumePanel),   # other,
+    "spectrum": (SpectraPanel,),              # else tabs
 }
-"""Every panel, by its place in the window; those of a corner become tabs where there is no room for all."""
+"""Every panel that docks, by its place in the layout that a window begins with."""
 
-KEYS = (
-    ("Space", "toggle_pause", "pause the display, and go on; nothing is lost meanwhile"),
-    ("F", "fit", "fit, and follow the newest frame again"),
-    ("W", "toggle_whole", "whole run or newest 500 frames"),
-    ("N", "next_flagged", "next flagged frame"),
-    ("P", "previous_flagged", "previous flagged frame"),
-    ("Esc", "deselect", "select no frame"),
-    ("L", "level", "grey levels of the picture on screen"),
-    ("A", "toggle_arrows", "displacement arrows on or off"),
-    ("B", "toggle_preview", "deblurred preview of blurred frames on or off"),
-    ("S", "next_tab", "next tab in the corner: path, deformation, spectra"),
-    ("T", "toggle_theme", "dark or light"),
-    ("F11", "toggle_full_screen", "full screen"),
-    ("?", "toggle_keys", "this list"),
-)
-COLUMN_PX = 900
-"""Width of the window that each further column in the corner needs, beside the first."""
 MESSAGE_S = 12.0
 HINT = "Click a dot or a line to see all values of its frame here; ? lists the keys."
 
@@ -70,15 +67,23 @@ class Window(QtWidgets.QMainWindow):
         Not yet started, or running; the window does not stop it.
     theme : Theme
         Colours and scale.
+    commander : Commander, optional
+        What is asked goes through it; one of our own, not yet started, by default.
+    settings : QSettings, optional
+        Where the layout is remembered; nowhere by default.
     """
 
     news = QtCore.Signal()
     answered = QtCore.Signal(object)
 
-    def __init__(self, feed: Feed, *, theme: Theme = DARK, commander: Commander | None = None) -> None:
+    def __init__(self, feed: Feed, *, theme: Theme = DARK, commander: Commander | None = None,
+                 settings: QtCore.QSettings | None = None) -> None:
         super().__init__()
         self.feed, self.store, self.theme = feed, feed.store, theme
         self.commander = commander or Commander(feed.endpoint, feed.control)
+        self.shelf = Shelf(self.commander.ask, decode=jpeg.decode, notify=self.news.emit)
+        self.thumbnails = Thumbnails(self.commander.ask, decode=jpeg.decode, place_of=self.store.place,
+                                     notify=self.news.emit)
         self.timeline = Timeline(self)
         self.view: str | None = None
         self.selected: Key | None = None
@@ -92,7 +97,11 @@ class Window(QtWidgets.QMainWindow):
         self._message, self._message_until = "", 0.0
         self._painted: deque[float] = deque(maxlen=200)
         self._keys: QtWidgets.QDialog | None = None
-        self.panels = {kind: kind(self.timeline) for kinds in PANELS.values() for kind in kinds}
+        self._settings = settings
+        kinds = (BannerPanel, *(kind for kinds in PANELS.values() for kind in kinds), StatusPanel)
+        self.panels = {kind: kind(self.timeline) for kind in kinds}
+        self.docks = Docks(self, PANELS, self.panels)
+        self._bound = gather(self, self.panels.values())
         self._arrange()
         self._connect()
         self._pacers = {pace: Pacer(interval, call, self) for (pace, interval), call in zip(
@@ -108,6 +117,11 @@ class Window(QtWidgets.QMainWindow):
         """Whether the display stands still."""
         return self._paused_at is not None
 
+    @property
+    def locked(self) -> str:
+        """Why nothing can be asked of the streamer that changes something; empty when it can."""
+        return "this dashboard is read-only" if self.commander.read_only else ""
+
     def panel(self, kind: type[Panel]) -> Any:
         """Return the panel of a class."""
         return self.panels[kind]
@@ -120,7 +134,8 @@ class Window(QtWidgets.QMainWindow):
             store=self.store, charts=self._charts, picture=self._picture, flow=self._flow, status=self.store.status,
             link=self.feed.link(), newest=self._newest, selected=self.selected, view=self.view,
             behind=None if self._paused_at is None else max(0, len(self.store) - self._paused_at),
-            shown_hz=recent / 5.0, message=self._message if now < self._message_until else "",
+            shown_hz=recent / 5.0, locked=self.locked, shelf=self.shelf, thumbnails=self.thumbnails,
+            message=self._message if now < self._message_until else "",
         )
 
     def say(self, text: str) -> None:
@@ -145,6 +160,7 @@ class Window(QtWidgets.QMainWindow):
     def restyle(self, theme: Theme) -> None:
         """Take other colours everywhere."""
         self.theme = theme
+        self.docks.scale = theme.scale
         self.setStyleSheet(theme.stylesheet())
         for panel in self.panels.values():
             panel.restyle(theme)
@@ -153,6 +169,7 @@ class Window(QtWidgets.QMainWindow):
     def select(self, key: Key | None) -> None:
         """Mark a frame in all charts and show its values."""
         self.selected = key
+        self._pacers["picture"].request()
         self._refresh_charts()
         self._refresh_labels()
 
@@ -174,33 +191,54 @@ class Window(QtWidgets.QMainWindow):
         self.timeline.resume()
         self._refresh_charts()
 
+    def select_next(self) -> None:
+        """Select the next frame."""
+        self._step(+1)
+
+    def select_previous(self) -> None:
+        """Select the frame before."""
+        self._step(-1)
+
+    def select_first(self) -> None:
+        """Select the first frame."""
+        if self._charts.position.size:
+            self._choose(int(self._charts.position[0]))
+
     def next_flagged(self) -> None:
         """Select the next flagged frame."""
-        self._step(+1)
+        self._step(+1, flagged=True)
 
     def previous_flagged(self) -> None:
         """Select the flagged frame before."""
-        self._step(-1)
+        self._step(-1, flagged=True)
+
+    def next_view(self) -> None:
+        """Show the next view alone, after the last all of them."""
+        self._choose_view(turn(self.store.views, self.view, +1))
+
+    def previous_view(self) -> None:
+        """Show the view before alone."""
+        self._choose_view(turn(self.store.views, self.view, -1))
 
     def deselect(self) -> None:
-        """Select no frame."""
-        self.select(None)
-
-    def level(self) -> None:
-        """Adapt the grey levels to the picture on screen."""
-        self.panel(FramePanel).level()
-
-    def toggle_arrows(self) -> None:
-        """Show or hide the displacement arrows."""
-        self.panel(FramePanel).toggle_arrows()
-
-    def toggle_preview(self) -> None:
-        """Show or hide deblurred previews."""
-        self.panel(FramePanel).toggle_preview()
+        """Select no frame; what is tried in a panel is dropped first."""
+        if not any([panel.give_up() for panel in self.panels.values()]):
+            self.select(None)
 
     def next_tab(self) -> None:
-        """Bring the next tab in the corner to the front."""
-        self._corner.next_tab()
+        """Bring the next tab of every group to the front."""
+        self.docks.next_tab()
+
+    def reset_layout(self) -> None:
+        """Put all panels where they belong."""
+        self.docks.reset()
+
+    def toggle_panels(self) -> None:
+        """Show or hide the list of panels."""
+        if self.panels_menu.isVisible():
+            self.panels_menu.close()
+        else:
+            self.panels_menu.popup(self.mapToGlobal(self.menus.geometry().bottomLeft()))
 
     def toggle_theme(self) -> None:
         """Change between dark and light."""
@@ -214,13 +252,16 @@ class Window(QtWidgets.QMainWindow):
     def toggle_keys(self) -> None:
         """Show or hide the list of keys."""
         if self._keys is None:
-            self._keys = _keys_dialog(self)
+            self._keys = keys_dialog(self, self._bound)
         self._keys.setVisible(not self._keys.isVisible())
 
     def closeEvent(self, event: Any) -> None:
-        """Stop redrawing."""
+        """Remember the layout and stop redrawing."""
+        if self._settings is not None:
+            self._settings.setValue("layout", self.docks.state())
+            self._settings.setValue("geometry", self.saveGeometry())
         self._clock.stop()
-        self.feed.notify = lambda: None
+        self.feed.notify = self.shelf.notify = self.thumbnails.notify = lambda: None
         super().closeEvent(event)
 
     def keyPressEvent(self, event: Any) -> None:
@@ -231,34 +272,28 @@ class Window(QtWidgets.QMainWindow):
             super().keyPressEvent(event)
 
     def resizeEvent(self, event: Any) -> None:
-        """Turn panels in the corner into tabs when there is little room."""
+        """Turn panels into tabs when there is little room."""
         super().resizeEvent(event)
-        self._corner.set_columns(int(self.width() / self.theme.px(COLUMN_PX)))
+        self.docks.follow()
 
     def _arrange(self) -> None:
         self.setWindowTitle("txm-monitor")
-        left = _stack([self.panels[kind] for kind in PANELS["left"]], (68, 32))
-        self._corner = Corner([self.panels[kind] for kind in PANELS["corner"]])
-        self._corner.turned.connect(lambda: self._draw("charts"))
-        right = _stack([*(self.panels[kind] for kind in PANELS["right"]), self._corner], (30, 36, 34))
-        columns = QtWidgets.QSplitter(QtCore.Qt.Orientation.Horizontal)
-        for column in (left, right):
-            columns.addWidget(column)
-        columns.setSizes([1000, 1000])
-        columns.setChildrenCollapsible(False)
+        self.menus = QtWidgets.QMenuBar()
+        fill_menus(self.menus, self._bound, locked=self.locked)
+        self.panels_menu = self.menus.addMenu("Panels")
+        for dock in self.docks.docks.values():
+            self.panels_menu.addAction(dock.toggleViewAction())
         self.detail = ElidedLabel(HINT)
         self.detail.setContentsMargins(8, 0, 8, 0)
-        centre = QtWidgets.QWidget()
-        rows = QtWidgets.QVBoxLayout(centre)
-        rows.setContentsMargins(6, 6, 6, 4)
-        rows.setSpacing(5)
-        for kind in PANELS["top"]:
-            rows.addWidget(self.panels[kind])
-        rows.addWidget(columns, 1)
-        rows.addWidget(self.detail)
-        for kind in PANELS["bottom"]:
-            rows.addWidget(self.panels[kind])
-        self.setCentralWidget(centre)
+        self.setMenuWidget(_column(self.menus, self.panel(BannerPanel)))
+        bottom = QtWidgets.QStatusBar()
+        bottom.setSizeGripEnabled(False)
+        bottom.addWidget(_column(self.detail, self.panel(StatusPanel)), 1)
+        self.setStatusBar(bottom)
+        self.docks.reset()
+        if self._settings is not None:
+            self.restoreGeometry(self._settings.value("geometry", QtCore.QByteArray(), QtCore.QByteArray))
+            self.docks.restore(self._settings.value("layout"))
 
     def _connect(self) -> None:
         self.news.connect(self._on_news)
@@ -268,14 +303,10 @@ class Window(QtWidgets.QMainWindow):
         self.panel(BannerPanel).view_chosen.connect(self._choose_view)
         for panel in self.panels.values():
             panel.chosen.connect(self._choose)
-        shortcut = QtGui.QShortcut if hasattr(QtGui, "QShortcut") else QtWidgets.QShortcut
-        for key, method, _ in KEYS:
-            if key != "?":
-                shortcut(QtGui.QKeySequence(key), self).activated.connect(getattr(self, method))
+        self.panel(ParticlesPanel).marked.connect(self.panel(FramePanel).mark)
+        self.docks.turned.connect(self._show_panel)
         for panel in self.panels.values():
             panel.asked.connect(self.ask)
-            for key, method, _ in panel.actions_by_key:
-                shortcut(QtGui.QKeySequence(key), self).activated.connect(getattr(panel, method))
 
     def _on_news(self) -> None:
         for notice in self.feed.taken():
@@ -287,6 +318,8 @@ class Window(QtWidgets.QMainWindow):
 
     def _begin_session(self) -> None:
         self._session = self.store.session
+        self.shelf.clear()
+        self.thumbnails.clear()
         self.selected, self.view = None, None
         self._paused_at = None if self._paused_at is None else 0
         self.timeline.resume()
@@ -298,6 +331,11 @@ class Window(QtWidgets.QMainWindow):
             self._newest = self.store.newest
             self._picture = self._of_view(self.store.picture, self._picture)
             self._flow = self._of_view(self.store.flow, self._flow)
+        if self._picture is not None:
+            self.shelf.keep_picture(self._picture)
+            self.thumbnails.keep_picture(self._picture)
+        if self._flow is not None:
+            self.shelf.keep_flow(self._flow)
         self._draw("picture")
 
     def _of_view(self, new: Any, old: Any) -> Any:
@@ -321,15 +359,18 @@ class Window(QtWidgets.QMainWindow):
             self.detail.setText(HINT)
             return
         size = self.scene().pixel_size_nm
-        shown = self._picture is not None and Key(self._picture.acquisition, self._picture.index) == self.selected
-        note = "" if shown else " · its picture is not available yet: the newest one is shown"
-        self.detail.setText(detail(row, size, replaced_by=self.store.replacement(self.selected)) + note)
+        self.detail.setText(detail(row, size, replaced_by=self.store.replacement(self.selected)))
 
     def _draw(self, pace: str) -> None:
         scene = self.scene()
         for panel in self.panels.values():
-            if panel.pace == pace and (panel.isVisible() or not self.isVisible()):   # hidden tabs cost nothing
+            if panel.pace == pace and (self.docks.is_seen(panel) or not self.isVisible()):   # the others cost nothing
                 panel.refresh(scene)
+
+    def _show_panel(self, panel: Panel) -> None:
+        """Draw a panel that came to the front; it was left alone while nobody saw it."""
+        if self.isVisible():
+            panel.refresh(self.scene())
 
     def _choose(self, position: int) -> None:
         row = self.store.row(position)
@@ -342,44 +383,20 @@ class Window(QtWidgets.QMainWindow):
         self.refresh_now()
 
     def _order(self, key: Key | None) -> float | None:
-        place = self.store.place(key) if key is not None else None
-        lines = np.flatnonzero(self._charts.position == (-1 if place is None else place))
-        return float(self._charts.order[lines[0]]) if lines.size else None
+        return order_of(self._charts, self.store.place(key) if key is not None else None)
 
-    def _step(self, direction: int) -> None:
-        flagged = np.flatnonzero(self._charts.flagged)
-        if not flagged.size:
-            return
-        now, orders = self._order(self.selected), self._charts.order[flagged]
-        if now is None:
-            line = flagged[-1]
-        else:
-            after = orders > now if direction > 0 else orders < now
-            if not after.any():
-                return
-            line = flagged[after][0 if direction > 0 else -1]
-        self._choose(int(self._charts.position[line]))
+    def _step(self, direction: int, *, flagged: bool = False) -> None:
+        now = self.store.place(self.selected) if self.selected is not None else None
+        place = step(self._charts, now, direction, self._charts.flagged if flagged else None)
+        if place is not None:
+            self._choose(place)
 
 
-def _stack(widgets: list[QtWidgets.QWidget], shares: tuple[int, ...]) -> QtWidgets.QSplitter:
-    splitter = QtWidgets.QSplitter(QtCore.Qt.Orientation.Vertical)
-    for number, (widget, share) in enumerate(zip(widgets, shares, strict=True)):
-        splitter.addWidget(widget)
-        splitter.setStretchFactor(number, share)
-    splitter.setSizes([share * 10 for share in shares])
-    splitter.setChildrenCollapsible(False)
-    return splitter
-
-
-def _keys_dialog(parent: Window) -> QtWidgets.QDialog:
-    dialog = QtWidgets.QDialog(parent)
-    dialog.setWindowTitle("Keys")
-    grid = QtWidgets.QGridLayout(dialog)
-    grid.setHorizontalSpacing(18)
-    every = [*KEYS, *(action for panel in parent.panels.values() for action in panel.actions_by_key)]
-    for line, (key, _, text) in enumerate(every):
-        name = QtWidgets.QLabel(key)
-        name.setObjectName("title")
-        grid.addWidget(name, line, 0)
-        grid.addWidget(QtWidgets.QLabel(text), line, 1)
-    return dialog
+def _column(*widgets: QtWidgets.QWidget) -> QtWidgets.QWidget:
+    column = QtWidgets.QWidget()
+    rows = QtWidgets.QVBoxLayout(column)
+    rows.setContentsMargins(4, 0, 4, 2)
+    rows.setSpacing(3)
+    for widget in widgets:
+        rows.addWidget(widget)
+    return column

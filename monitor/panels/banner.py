@@ -27,8 +27,7 @@ class BannerPanel(Panel):
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
         self.setObjectName("banner")
-        self._title.hide()
-        self._legend.hide()
+        self.head.hide()
         line = QtWidgets.QHBoxLayout()
         line.setSpacing(14)
         self.chip = QtWidgets.QLabel("CONNECTING")

@@ -12,8 +12,10 @@ from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 from monitor.feed import Link, LinkState
 from monitor.panels.timeline import Timeline
 from monitor.rows import Charts, Key
+from monitor.shelf import Shelf
 from monitor.store import Picture, Store
 from monitor.theme import DARK, Theme
+from monitor.thumbnails import Thumbnails
 from streamer.records import FlowResult, Status
 
 Pace = Literal["picture", "charts", "labels"]
@@ -38,6 +40,15 @@ class Scene:
     behind: int | None = None
     """Frames that came since the display was paused; None when it is not."""
     shown_hz: float = 0.0
+    skipped: int = 0
+    """Pictures that came and were never painted, because newer ones came first."""
+    paint_ms: tuple[float, float] | None = None
+    """Message received to picture painted: median and 95 % of the last ones."""
+    locked: str = ""
+    """Why nothing can be asked of the streamer that changes something; empty when it can."""
+    shelf: Shelf | None = None
+    """Pictures and fields of earlier frames; None where nobody can be asked for them."""
+    thumbnails: Thumbnails | None = None
     message: str = ""
 
     @property
@@ -54,6 +65,8 @@ class Action(NamedTuple):
     method: str
     """Of the panel, called without arguments."""
     text: str
+    changes: bool = False
+    """Whether it asks the streamer to change something; a read-only dashboard greys it."""
 
 
 class Panel(QtWidgets.QFrame):
@@ -64,6 +77,8 @@ class Panel(QtWidgets.QFrame):
 
     title: ClassVar[str] = ""
     pace: ClassVar[Pace] = "charts"
+    share: ClassVar[float] = 1.0
+    """Of the height of its column, relative to the others there."""
     actions_by_key: ClassVar[tuple[Action, ...]] = ()
     chosen = QtCore.Signal(object)
     """A frame was clicked: its position in the store."""
@@ -78,13 +93,17 @@ class Panel(QtWidgets.QFrame):
         self._title = QtWidgets.QLabel(self.title)
         self._title.setObjectName("title")
         self._legend = ElidedLabel()
-        self._head = QtWidgets.QHBoxLayout()
+        self.head = QtWidgets.QFrame()
+        """The line above the panel; as a dock it is what the panel is dragged by."""
+        self.head.setObjectName("head")
+        self._head = QtWidgets.QHBoxLayout(self.head)
+        self._head.setContentsMargins(6, 2, 4, 2)
         self._head.addWidget(self._title)
         self._head.addWidget(self._legend, 1)
         self._body = QtWidgets.QVBoxLayout(self)
-        self._body.setContentsMargins(6, 4, 6, 4)
+        self._body.setContentsMargins(6, 2, 6, 4)
         self._body.setSpacing(2)
-        self._body.addLayout(self._head)
+        self._body.addWidget(self.head)
 
     def refresh(self, scene: Scene) -> None:
         """Draw the scene."""
@@ -96,6 +115,10 @@ class Panel(QtWidgets.QFrame):
 
     def fit(self) -> None:
         """Show everything and follow again."""
+
+    def give_up(self) -> bool:
+        """Drop what is tried and not applied yet; False if there is nothing, and Esc means something else."""
+        return False
 
 
 class ElidedLabel(QtWidgets.QLabel):

@@ -21,8 +21,7 @@ class StatusPanel(Panel):
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
-        self._title.hide()
-        self._legend.hide()
+        self.head.hide()
         self._body.setContentsMargins(6, 2, 6, 2)
         line = QtWidgets.QHBoxLayout()
         line.setSpacing(12)

@@ -104,6 +104,7 @@ class TablePanel(Panel):
     """Click a line to select its frame everywhere."""
 
     title = "Flagged frames"
+    share = 0.45
     pace = "labels"
 
     def __init__(self, timeline: Timeline) -> None:

@@ -4,11 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pyqtgraph.Qt import QtCore
 from support.fake_streamer import PIXEL_SIZE_NM, FakeStreamer, make_spectra
 
-from monitor.panels.deformation import DeformationPanel
-from monitor.panels.path import PathPanel
 from monitor.panels.spectra import SpectraPanel, whole
 from monitor.window import Window
 
@@ -20,8 +17,8 @@ def show(window: Window, streamer: FakeStreamer, qtbot: Any, index: int, **field
     qtbot.waitUntil(lambda: window.store.picture is not None and window.store.picture.index == index)
     window.refresh_now()
     panel: SpectraPanel = window.panel(SpectraPanel)
-    while not panel.isVisible():
-        qtbot.keyClick(window, QtCore.Qt.Key.Key_S)
+    window.docks.show(SpectraPanel)
+    qtbot.waitUntil(lambda: window.docks.is_seen(panel))
     return panel
 
 
@@ -64,19 +61,6 @@ def test_what_is_not_known_is_not_drawn(filled: Window, streamer: FakeStreamer, 
     filled.refresh_now()
     assert panel.image.image is None
     assert "none yet" in panel._legend.text()
-
-
-def test_the_corner_gives_columns_as_there_is_room(filled: Window, qtbot: Any) -> None:
-    panels = [filled.panel(kind) for kind in (PathPanel, DeformationPanel, SpectraPanel)]
-    for width, visible in ((1366, 1), (1920, 2), (3000, 3)):
-        filled.resize(width, 1080)
-        qtbot.waitUntil(lambda expected=visible: sum(panel.isVisible() for panel in panels) == expected)
-    filled.resize(1366, 768)
-    seen = set()
-    for _ in panels:
-        qtbot.keyClick(filled, QtCore.Qt.Key.Key_S)
-        seen |= {panel.title for panel in panels if panel.isVisible()}
-    assert seen == {"Path", "Deformation", "Spectra"}
 
 
 def test_the_picture_of_a_spectrum_is_completed_by_symmetry() -> None:

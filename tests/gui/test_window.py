@@ -43,7 +43,7 @@ def test_sharpness_shows_every_frame_by_verdict(filled: Window) -> None:
     symbols = {item.opts["symbol"] for item in panel.dots.values()}
     colours = {item.opts["brush"].color().name() for item in panel.dots.values()}
     assert len(symbols) == len(colours) == 5
-    assert panel.tolerance.value() == 3.0
+    assert panel.threshold.value() == 3.0
     np.testing.assert_allclose(panel.limit.getData()[1][0], make_row(0).blur_limit_px)
 
 

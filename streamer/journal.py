@@ -58,6 +58,8 @@ CREATE TABLE IF NOT EXISTS flows (acquisition TEXT, "index" INTEGER, view TEXT, 
     drift_y_px REAL, drift_x_px REAL, rows INTEGER, columns INTEGER, grid_y_px BLOB, grid_x_px BLOB,
     displacement_px BLOB, valid BLOB, sigma_px BLOB, flow_median_px REAL, flow_p95_px REAL, elapsed_ms REAL,
     PRIMARY KEY (acquisition, "index"));
+CREATE TABLE IF NOT EXISTS analyses (view TEXT PRIMARY KEY, acquisition TEXT, "index" INTEGER, regions BLOB,
+    analysis TEXT);
 CREATE TABLE IF NOT EXISTS spectra ({_quoted(_SPECTRA_COLUMNS)}, PRIMARY KEY ("index", acquisition));
 CREATE TABLE IF NOT EXISTS settings (revision INTEGER PRIMARY KEY, at REAL, who TEXT, toml TEXT);
 CREATE TABLE IF NOT EXISTS commands (number INTEGER PRIMARY KEY, at REAL, op TEXT, arguments TEXT, outcome TEXT);
@@ -153,6 +155,8 @@ class Journal:
                        (msgspec.structs.astuple(event) for event in batch.events))
         db.executemany(f"INSERT OR REPLACE INTO flows VALUES ({', '.join('?' * 16)})",  # noqa: S608
                        map(_pack_flow, batch.flows))
+        db.executemany("INSERT OR REPLACE INTO analyses VALUES (?, ?, ?, ?, ?)",   # the newest of each view
+                       map(_pack_analysis, (flow for flow in batch.flows if flow.regions is not None)))
         db.executemany(f"INSERT OR REPLACE INTO spectra VALUES ({_marks(_SPECTRA_COLUMNS)})",  # noqa: S608
                        map(_pack_spectra, batch.spectra))
         db.executemany("INSERT INTO commands VALUES (NULL, ?, ?, ?, ?)",
@@ -252,6 +256,20 @@ class Journal:
         query = f'SELECT * FROM flows WHERE {where} ORDER BY acquisition, "index"'  # noqa: S608
         for found in self._read(query, values):
             yield _unpack_flow(found)
+
+    def analysed(self, *, view: str | None = None) -> Iterator[FlowResult]:
+        """Yield the newest field of every view, or of one, whose regions and particles were looked at, with them.
+
+        None from a session of before, which kept no analyses.
+        """
+        if not list(self._read("SELECT 1 FROM sqlite_master WHERE name = 'analyses'")):
+            return
+        where, values = _where(view=view)
+        query = f'SELECT acquisition, "index", regions, analysis FROM analyses WHERE {where}'  # noqa: S608
+        for acquisition, index, regions, analysis in self._read(query, values):
+            for field in self.flows(acquisition=acquisition, index=index):
+                labels = np.frombuffer(regions, "<i2").reshape(field.valid.shape)
+                yield msgspec.structs.replace(field, regions=labels, analysis=msgspec.json.decode(analysis))
 
     def spectra(self, *, acquisition: str | None = None, index: int | None = None) -> Iterator[SpectraResult]:
         """Yield the spectra of all frames, or of those of an acquisition or with a number, in order of arrival.
@@ -394,6 +412,11 @@ def _pack_flow(flow: FlowResult) -> tuple[Any, ...]:
             *flow.valid.shape, _bytes(flow.grid_y_px), _bytes(flow.grid_x_px), _bytes(flow.displacement_px),
             np.packbits(flow.valid).tobytes(), _bytes(flow.sigma_px), flow.flow_median_px, flow.flow_p95_px,
             flow.elapsed_ms)
+
+
+def _pack_analysis(flow: FlowResult) -> tuple[Any, ...]:
+    return (flow.view, flow.acquisition, flow.index, np.ascontiguousarray(flow.regions, "<i2").tobytes(),
+            msgspec.json.encode(flow.analysis).decode())
 
 
 def _bytes(array: np.ndarray[Any, Any]) -> bytes:

@@ -170,6 +170,8 @@ class FlowResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 STRAIN_PLANES = ("divergence", "shear", "rotation_deg", "principal_largest", "principal_smallest", "direction_deg",
                  "divergence_sigma", "shear_sigma")
 """Planes of `FlowResult.strain`, as ``streamer.imaging.strain`` defines them."""
+STRAIN_UNITS = ("1", "rad", "deg", "1", "1", "deg", "1", "rad")
+"""Of each plane."""
 
 
 class PictureResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):

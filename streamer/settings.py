@@ -183,6 +183,13 @@ class FlowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(description="'tracked' averages in time, 'single' takes every frame by itself, 'dis' is OpenCV's dense "
                          "inverse search, medium, unrefined."),
     ] = "tracked"
+    analysis_s: Annotated[
+        float, _meta("Least time between two looks at the strain, regions and particles of a view; 0 for never.",
+                     unit="s", low=0.0, high=1e6, live=True)
+    ] = 2.0
+    bright_particles: Annotated[
+        bool, Meta(description="Particles are brighter than what lies between them (reflection), not darker.")
+    ] = False
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,8 +11,9 @@ import numpy as np
 
 from streamer.errors import CommandError
 from streamer.journal import Journal
-from streamer.records import FrameRow
+from streamer.records import STRAIN_PLANES, STRAIN_UNITS, FlowResult, FrameRow
 from streamer.service.gallery import FILE_NAME, Gallery, KeptPicture
+from streamer.tracking.material import regions_of, strain_planes, volume_of
 from streamer.wire import encode_array
 
 _KINDS = ("corrected", "raw")
@@ -80,11 +81,16 @@ def thumbnails(journal: Journal, arguments: Mapping[str, Any]) -> dict[str, Any]
 def flow(journal: Journal, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Answer a request for the displacement field of a frame; without an acquisition, of the newest of that number.
 
+    Strain and regions come with it, the particles only of the newest frame that was analysed while its image was
+    there; without an index, that one is sent.
+
     Raises
     ------
     CommandError
         If the arguments are wrong, or there is no such frame or field.
     """
+    if "index" not in arguments:
+        return _newest_analysed(journal, arguments.get("view"))
     row = _asked_for("flow", journal, arguments)
     found = next(journal.flows(acquisition=row.acquisition, index=row.index), None)
     if found is None:
@@ -92,8 +98,31 @@ def flow(journal: Journal, arguments: Mapping[str, Any]) -> dict[str, Any]:
                   "blurred and bad frames, frames whose drift is not known, and frames that were skipped because a "
                   "newer one came have none")
         raise CommandError(f"flow: {_name(row)} has no displacement field; {reason}")
+    newest = next(journal.analysed(view=found.view), None)
+    if newest is not None and (newest.acquisition, newest.index) == (found.acquisition, found.index):
+        return _sent(newest)
+    labels, groups, reason = regions_of(found, None if newest is None else newest.regions)
+    analysis = {"regions": groups, "regions_reason": reason, "representative_volume": volume_of(found)}
+    return _sent(msgspec.structs.replace(found, regions=labels, analysis=analysis))
+
+
+def _newest_analysed(journal: Journal, view: object) -> dict[str, Any]:
+    """Answer with the newest field whose particles were looked at, of a view or of any."""
+    if view is not None and not isinstance(view, str):
+        raise CommandError(f"flow: view is {view!r}, expected its name")
+    known = list(journal.analysed(view=view))
+    if not known:
+        where = "" if view is None else f" of view {view!r}"
+        raise CommandError(f"flow: no field{where} has been analysed yet; give the index of a frame")
+    return _sent(known[-1])
+
+
+def _sent(field: FlowResult) -> dict[str, Any]:
+    """Write a field as it is sent, with its strain."""
+    fields = msgspec.structs.asdict(msgspec.structs.replace(field, strain=strain_planes(field)))
+    planes = [{"name": name, "unit": unit} for name, unit in zip(STRAIN_PLANES, STRAIN_UNITS, strict=True)]
     return {name: encode_array(value) if isinstance(value, np.ndarray) else value
-            for name, value in msgspec.structs.asdict(found).items()}
+            for name, value in fields.items()} | {"strain_planes": planes}
 
 
 def _asked_for(op: str, journal: Journal, arguments: Mapping[str, Any]) -> FrameRow:

@@ -13,6 +13,7 @@ from streamer.errors import TxmError
 from streamer.pipeline import Key
 from streamer.records import FlowResult
 from streamer.tracking.deformation import FlowTask, Follower
+from streamer.tracking.material import Analyst
 
 _NICE = 10
 
@@ -27,8 +28,8 @@ class FlowDone(NamedTuple):
     problems: tuple[str, ...]
 
 
-def compute(task: FlowTask, follower: Follower) -> FlowDone:
-    """Compute the field of one frame; never raises."""
+def compute(task: FlowTask, follower: Follower, analyst: Analyst | None = None) -> FlowDone:
+    """Compute the field of one frame, and what the analyst finds it is time for; never raises."""
     try:
         result, problems = follower.solve(task)
     except TxmError as error:
@@ -36,6 +37,12 @@ def compute(task: FlowTask, follower: Follower) -> FlowDone:
     except Exception as error:  # one broken field must not end a beamtime
         log.exception("flow of frame %d of %r failed", task.key[1], task.key[0])
         return FlowDone(task.key, None, (f"flow: internal error: {error}; please report it",))
+    if result is not None and analyst is not None:
+        try:
+            result = analyst.look(task, result)
+        except Exception as error:  # the field itself is good
+            log.exception("field of frame %d of %r could not be analysed", task.key[1], task.key[0])
+            problems = (*problems, f"analysis of the field: internal error: {error}; please report it")
     return FlowDone(task.key, result, problems)
 
 
@@ -53,6 +60,7 @@ class FlowLane:
         self.skipped = 0
         self._on_done = on_done
         self._follower = Follower()
+        self._analyst = Analyst()
         self._slot: FlowTask | None = None
         self._closed = False
         self._changed = threading.Condition()
@@ -82,6 +90,6 @@ class FlowLane:
                 task, self._slot = self._slot, None
             if task is None:
                 return
-            finished = compute(task, self._follower)
+            finished = compute(task, self._follower, self._analyst)
             self.done += finished.result is not None
             self._on_done(finished)

@@ -15,6 +15,8 @@ from streamer.errors import SessionError
 from streamer.journal import Batch, Journal
 from streamer.pipeline import Key
 from streamer.records import (
+    STRAIN_PLANES,
+    STRAIN_UNITS,
     Alert,
     AnyArray,
     Command,
@@ -51,7 +53,7 @@ _NOTHING = Batch()
 _KEPT = ("alerts", "recollections", "undelivered", "delivered", "events", "commands", "settings")
 """Lists of a batch that are never given up."""
 
-_FLOW_ARRAYS = ("displacement_px", "valid", "sigma_px", "grid_y_px", "grid_x_px")
+_FLOW_ARRAYS = ("displacement_px", "valid", "sigma_px", "grid_y_px", "grid_x_px", "strain", "regions")
 
 
 class Recorder:
@@ -175,7 +177,12 @@ class Recorder:
         self.revise((flow.acquisition, flow.index), counts=False,
                     columns={"flow_median_px": flow.flow_median_px, "flow_p95_px": flow.flow_p95_px})
         fields = {name: getattr(flow, name) for name in flow.__struct_fields__ if name not in _FLOW_ARRAYS}
-        self.announce("flow", fields | {"skipped": skipped}, {name: getattr(flow, name) for name in _FLOW_ARRAYS})
+        if flow.strain is not None:
+            fields["strain_planes"] = [{"name": name, "unit": unit}
+                                       for name, unit in zip(STRAIN_PLANES, STRAIN_UNITS, strict=True)]
+        arrays = {name: getattr(flow, name) for name in _FLOW_ARRAYS}
+        self.announce("flow", fields | {"skipped": skipped},
+                      {name: array for name, array in arrays.items() if array is not None})
 
     def spectra(self, spectra: SpectraResult) -> None:
         """Add the spectra of a frame; they are asked for, not published."""

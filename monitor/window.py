@@ -222,7 +222,7 @@ class Window(QtWidgets.QMainWindow):
 
     def deselect(self) -> None:
         """Select no frame; what is tried in a panel is dropped first."""
-        if not any([panel.give_up() for panel in self.panels.values()]):
+        if not any(panel.give_up() for panel in self.panels.values()):
             self.select(None)
 
     def next_tab(self) -> None:

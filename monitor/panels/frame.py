@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtWidgets
 
 from monitor.modes import CORRECTED, MODES, Composition, Material
@@ -12,6 +13,7 @@ from monitor.panels.base import Action, ElidedLabel, Pacer, Panel, Scene
 from monitor.panels.canvas import Canvas, Placed
 from monitor.panels.material import Look, key_of, look, material
 from monitor.panels.overlays import CORE, GAINS, PINNED
+from monitor.panels.particles import Place
 from monitor.panels.region import Region
 from monitor.panels.timeline import Timeline
 from monitor.theme import GLYPHS, Theme
@@ -51,6 +53,10 @@ class FramePanel(Panel):
         self._shown: tuple[int, Material] | None = None
         self._arrowed: Any = None
         self.canvas = Canvas()
+        self.spot = pg.ScatterPlotItem(pxMode=False, brush=None)
+        """Ring around what is marked."""
+        self.canvas.box.addItem(self.spot, ignoreBounds=True)
+        self._marked: Place | None = None
         self.region = Region(self.canvas.box, self)
         self.cursor = QtWidgets.QLabel()
         self.cursor.setObjectName("caption")
@@ -92,6 +98,7 @@ class FramePanel(Panel):
         super().restyle(theme)
         self.canvas.restyle(theme)
         self.region.restyle(theme)
+        self.spot.setPen(theme.pen(CORE, 2.5))
         self._arrowed = None
 
     def refresh(self, scene: Scene) -> None:
@@ -107,6 +114,7 @@ class FramePanel(Panel):
         self._seen = seen
         fresh = self._paint(scene, seen)
         self._draw_arrows()
+        self._draw_spot()
         self._write_region()
         self._write_legend(scene, seen)
         self._write_chip(scene, seen)
@@ -208,6 +216,22 @@ class FramePanel(Panel):
         self.canvas.paint_composition(composition, self.mode, wanted[1].pixel_size_nm)
         self.words.set_runs([(composition.words, self.theme.dim if composition.missing else None)])
         return True
+
+    def mark(self, place: Place | None) -> None:
+        """Draw a ring around a place of the reference frame, where it is in the frame shown; none for None."""
+        self._marked = place
+        self._draw_spot()
+
+    def _draw_spot(self) -> None:
+        seen, place = self._seen, self._marked
+        if seen is None or place is None or self._is_spectrum():
+            self.spot.setData([], [])
+            return
+        drift = seen.drift
+        row = seen.row
+        if seen.flow.thing is None and row is not None and row.drift_y_px is not None and row.drift_x_px is not None:
+            drift = row.drift_y_px, row.drift_x_px
+        self.spot.setData([place.x_px + drift[1]], [place.y_px + drift[0]], size=2 * place.radius_px)
 
     def _redraw_arrows(self) -> None:
         self._arrowed = None

@@ -159,7 +159,7 @@ class SpectraPanel(Panel):
         direction.frame.setData(where, _decades(power))
         direction.noise.setData(where, _decades(noise))
         usual = np.full(where.shape, np.nan, np.float32) if reference is None else _decades(reference)
-        direction.reference.setData(where, usual)
+        direction.reference.setData(*((where, usual) if reference is not None else ([], [])))
         lost = np.isfinite(usual) & np.isfinite(_decades(power))
         for edge, curve in zip(direction.lost.curves, (usual, np.fmin(usual, _decades(power))), strict=True):
             edge.setData(where[lost], curve[lost])

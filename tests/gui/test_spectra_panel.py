@@ -60,7 +60,7 @@ def test_what_is_not_known_is_not_drawn(filled: Window, streamer: FakeStreamer, 
     qtbot.waitUntil(lambda: filled.store.picture is not None and filled.store.picture.index == 63)
     filled.refresh_now()
     assert panel.image.image is None
-    assert "none yet" in panel._legend.text()
+    assert "no spectra yet" in panel.empty.text()
 
 
 def test_the_picture_of_a_spectrum_is_completed_by_symmetry() -> None:

@@ -258,7 +258,7 @@ class PicturesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ] = 2000.0
     offline: Annotated[
         Literal["none", "thumbnails", "all"],
-        Meta(description="What 'analyse' keeps; full pictures cost it a tenth of its speed, and the recording has them."),
+        Meta(description="What 'analyse' keeps; full pictures cost a tenth of its speed, and the recording has them."),
     ] = "thumbnails"
 
 

@@ -18,6 +18,9 @@ from streamer.records import EndOfAcquisition, Frame
 
 Buffer = bytes | bytearray | memoryview
 
+Decoded = Frame | EndOfAcquisition | Sequence[Frame]
+"""What a message holds: usually one frame; none when it is about the series only, several when it is a train."""
+
 LARGEST_BYTES = 512_000_000
 """Payloads larger than this are refused unread, unless the caller allows more."""
 
@@ -31,6 +34,8 @@ class Dialect(Protocol):
     """One line for help pages."""
     HAS_END: bool
     """Whether the dialect can say that an acquisition is complete."""
+    CARRIES: frozenset[str]
+    """Fields of a frame that arrive as they were sent, beside the pixels; the others are lost or changed."""
 
     def recognises(self, parts: Sequence[Buffer]) -> bool:
         """Tell, without decoding, whether a message looks like this dialect."""
@@ -38,7 +43,7 @@ class Dialect(Protocol):
 
     def decode(
         self, parts: Sequence[Buffer], *, received_at: float = 0.0, largest_bytes: int = LARGEST_BYTES
-    ) -> Frame | EndOfAcquisition:
+    ) -> Decoded:
         """Read one message; the pixels are a read-only view of the message where the byte order allows it.
 
         A dialect (or message) without frame numbers gives ``index = -1``: number it by arrival.

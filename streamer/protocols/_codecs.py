@@ -96,9 +96,10 @@ def _bslz4(data: memoryview, shape: tuple[int, int], dtype: np.dtype[Any], frame
     if block % (8 * dtype.itemsize):
         raise ProtocolError(f"bslz4 blocks of {block} bytes do not hold whole groups of 8 pixels of {dtype.name}")
     shuffled = bytearray(size - rest)
-    data = _lz4_blocks(data, shuffled, block)
-    if len(data) != rest:
+    data = _lz4_blocks(data, shuffled, block, may_be_stored=False)
+    if len(data) < rest or (framed and len(data) > rest):   # areaDetector may send junk behind
         raise ProtocolError(f"bslz4 data end with {len(data)} bytes, expected {rest}")
+    data = data[:rest]
     plain = imagecodecs.bitshuffle_decode(shuffled, itemsize=dtype.itemsize, blocksize=block // dtype.itemsize)
     whole = plain if not rest else bytes(plain) + bytes(data)
     return np.frombuffer(whole, dtype).reshape(shape)
@@ -109,7 +110,7 @@ def _lz4(data: memoryview, shape: tuple[int, int], dtype: np.dtype[Any], framed:
     plain = bytearray(size)
     if framed:
         data, block = _frame(data, size, framed=True)
-        data = _lz4_blocks(data, plain, block)
+        data = _lz4_blocks(data, plain, block, may_be_stored=True)
         if len(data):
             raise ProtocolError(f"lz4 data end with {len(data)} bytes too many")
     else:
@@ -117,8 +118,8 @@ def _lz4(data: memoryview, shape: tuple[int, int], dtype: np.dtype[Any], framed:
     return np.frombuffer(plain, dtype).reshape(shape)
 
 
-def _lz4_blocks(data: memoryview, plain: bytearray, block: int) -> memoryview:
-    """Unpack block after block and return what is left; a block that would not shrink is stored as it is."""
+def _lz4_blocks(data: memoryview, plain: bytearray, block: int, *, may_be_stored: bool) -> memoryview:
+    """Unpack block after block and return what is left; the LZ4 filter stores blocks that would not shrink."""
     room = memoryview(plain)
     for start in range(0, len(plain), block):
         piece = room[start:start + block]
@@ -127,7 +128,7 @@ def _lz4_blocks(data: memoryview, plain: bytearray, block: int) -> memoryview:
         packed = int.from_bytes(data[:4], "big")
         if packed > len(data) - 4:
             raise ProtocolError(f"a block promises {packed} bytes, {len(data) - 4} are left")
-        if packed == len(piece):
+        if may_be_stored and packed == len(piece):
             piece[:] = data[4:4 + packed]
         else:
             _lz4_block(data[4:4 + packed], piece)
@@ -170,7 +171,8 @@ def _blosc(data: memoryview, shape: tuple[int, int], dtype: np.dtype[Any], _fram
     found = int.from_bytes(data[4:8], "little") if len(data) >= 16 else -1
     if found != size:
         raise ProtocolError(f"blosc data say that they hold {found} bytes, shape and type need {size}")
-    return np.frombuffer(imagecodecs.blosc_decode(data), dtype).reshape(shape)
+    packed = int.from_bytes(data[12:16], "little")
+    return np.frombuffer(imagecodecs.blosc_decode(data[:packed]), dtype).reshape(shape)
 
 
 def _jpeg(data: memoryview, shape: tuple[int, int], dtype: np.dtype[Any], _framed: bool) -> AnyArray:

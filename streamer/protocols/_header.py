@@ -129,9 +129,7 @@ def read_pixels(
                                 "one picture a message is expected")
     rows, columns = read_shape(shape)
     found, expected = memoryview(parts[1]).nbytes, rows * columns * dtype.itemsize
-    if expected > largest_bytes or found > largest_bytes:
-        raise ProtocolError(f"picture has {max(expected, found)} bytes, more than the {largest_bytes} allowed; "
-                            "raise the setting frames.largest_mb if that is right")
+    check_size(max(expected, found), largest_bytes)
     if found != expected:
         raise ProtocolError(f"pixels have {found} bytes, shape [{rows}, {columns}] of {dtype.name} needs {expected}")
     pixels: AnyArray = np.frombuffer(parts[1], dtype).reshape(rows, columns)
@@ -139,6 +137,13 @@ def read_pixels(
         pixels = pixels.astype(dtype.newbyteorder("="))
     pixels.flags.writeable = False
     return pixels
+
+
+def check_size(size: int, largest_bytes: int) -> None:
+    """Refuse a picture that is larger than allowed, before anything is made for it."""
+    if size > largest_bytes:
+        raise ProtocolError(f"picture has {size} bytes, more than the {largest_bytes} allowed; "
+                            "raise the setting frames.largest_mb if that is right")
 
 
 def read_shape(shape: Any) -> tuple[int, int]:
@@ -224,3 +229,6 @@ _OPTIONAL: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "of": ("expected", _whole),
 }
 """Name on the wire: field of `Frame` and how to read it."""
+
+ALL_FIELDS = frozenset({"index", *(field for field, _ in _OPTIONAL.values())})
+"""What a JSON header of ours carries."""

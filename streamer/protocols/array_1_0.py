@@ -15,22 +15,27 @@ import numpy as np
 
 from streamer.errors import ProtocolError
 from streamer.protocols import LARGEST_BYTES, Buffer
+from streamer.protocols._codecs import unpack
 from streamer.protocols._header import (
+    ALL_FIELDS,
     DTYPES,
     check_recollects,
+    check_size,
     read_header,
     read_identity,
     read_index,
     read_optional,
     read_pixels,
+    read_shape,
     write_optional,
     write_pixels,
 )
-from streamer.records import EndOfAcquisition, Frame
+from streamer.records import AnyArray, EndOfAcquisition, Frame
 
 NAME = "array-1.0"
 SUMMARY = "JSON header and raw pixels, as sent by areaDetector's ADZMQ plug-in and by PSI's tools"
 HAS_END = True
+CARRIES = ALL_FIELDS
 
 END = "array-1.0-end"
 EPICS_EPOCH_S = 631_152_000
@@ -78,17 +83,28 @@ def encode_end(acquisition: str) -> list[Buffer]:
 def _decode_frame(
     header: Mapping[str, Any], parts: Sequence[Buffer], received_at: float, largest_bytes: int
 ) -> Frame:
-    encoding = header.get("encoding")
-    if encoding not in (None, "", "none"):
-        raise ProtocolError(f"encoding is {str(encoding)[:40]!r}, which is not supported; "
-                            "switch compression off in the sender")
     index = read_index(header)
     fields = read_optional(header)
     check_recollects(fields, index)
     if "exposed_at" not in fields:
         fields |= _epics_time(header)
-    pixels = read_pixels(header.get("shape"), _dtype(header), parts, largest_bytes=largest_bytes)
+    pixels = _pixels(header, parts, largest_bytes)
     return Frame(pixels=pixels, index=index, received_at=received_at, **fields)
+
+
+def _pixels(header: Mapping[str, Any], parts: Sequence[Buffer], largest_bytes: int) -> AnyArray:
+    """Read the pixels, unpacked where the header names a codec; areaDetector may send junk behind packed ones."""
+    encoding, dtype = header.get("encoding"), _dtype(header)
+    if encoding in (None, "", "none"):
+        return read_pixels(header.get("shape"), dtype, parts, largest_bytes=largest_bytes)
+    rows, columns = read_shape(header.get("shape"))
+    check_size(rows * columns * dtype.itemsize, largest_bytes)
+    if len(parts) < 2:
+        raise ProtocolError("message has only a header, expected the pixels as a second part")
+    codec, framed = ("lz4", True) if encoding == "lz4hdf5" else (str(encoding), False)
+    pixels = unpack(parts[1], codec, shape=(rows, columns), dtype=dtype, framed=framed)
+    pixels.flags.writeable = False
+    return pixels
 
 
 def _dtype(header: Mapping[str, Any]) -> np.dtype[Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from streamer.errors import ProtocolError
 from streamer.protocols import LARGEST_BYTES, Buffer
 from streamer.protocols._header import (
+    ALL_FIELDS,
     DTYPES,
     check_recollects,
     read_header,
@@ -31,6 +32,7 @@ from streamer.records import EndOfAcquisition, Frame
 NAME = "send-array"
 SUMMARY = "pyzmq's documented send_array: JSON with dtype and shape, then the array"
 HAS_END = False
+CARRIES = ALL_FIELDS
 
 UNNUMBERED = -1
 

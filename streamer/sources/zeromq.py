@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import time
+from collections import deque
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +13,7 @@ import zmq
 
 from streamer import protocols
 from streamer.errors import LinkError, ProtocolError
-from streamer.protocols import Buffer, Dialect
+from streamer.protocols import Buffer, Decoded, Dialect
 from streamer.records import EndOfAcquisition, Frame, Refusal
 from streamer.settings import FramesSettings
 
@@ -72,6 +73,8 @@ class ZeroMQSource:
         if self._fixed:
             self._dialect = protocols.get(settings.protocol)
         self._seen = False
+        self._train: deque[Frame] = deque()
+        """Frames of a message that are still to be given."""
         self._largest_bytes = int(settings.largest_mb * 1e6)
         self._context = zmq.Context() if context is None else context
         self._owns_context = context is None
@@ -99,6 +102,8 @@ class ZeroMQSource:
 
         A message that cannot be read is a refusal that says why; nothing a peer sends raises.
         """
+        if self._train:
+            return self._train.popleft()
         if not self._socket.poll(math.ceil(max(0.0, timeout_s) * 1000)):
             return None
         try:
@@ -107,7 +112,11 @@ class ZeroMQSource:
             return None
         received_at = time.time()
         try:
-            return self._decode(parts, received_at)
+            decoded = self._decode(parts, received_at)
+            if isinstance(decoded, Frame | EndOfAcquisition):
+                return decoded
+            self._train.extend(decoded)
+            return self._train.popleft() if self._train else None
         except ProtocolError as error:
             return Refusal(reason=str(error), bucket="malformed", index=error.index, acquisition=error.acquisition,
                            received_at=received_at)
@@ -140,7 +149,7 @@ class ZeroMQSource:
         self._socket.connect(settings.endpoint)
         return settings.endpoint
 
-    def _decode(self, parts: list[Buffer], received_at: float) -> Frame | EndOfAcquisition:
+    def _decode(self, parts: list[Buffer], received_at: float) -> Decoded:
         dialect = self._dialect
         if dialect is None or not (self._fixed or dialect.recognises(parts)):
             dialect = protocols.recognise(parts)

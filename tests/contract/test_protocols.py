@@ -16,6 +16,12 @@ from streamer.errors import ProtocolError
 from streamer.records import EndOfAcquisition, Frame
 
 NAMES = protocols.names()
+PACKING = {"dectris-1", "dectris-2"}
+"""They send their pixels compressed."""
+PIXELS = {"array-1.0": 1, "send-array": 1, "karabo": 3, "dectris-1": 2}
+"""The part with the pixels."""
+JSON_HEADERS = {"array-1.0", "send-array"}
+"""A JSON header, then the pixels."""
 
 DTYPES = ["uint8", "uint16", "uint32", "int16", "int32", "float32", "float64"]
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -82,7 +88,8 @@ def decode_or_refuse(parts: list[bytes]) -> None:
         except ProtocolError as error:
             refusal = error
         else:
-            assert isinstance(item, EndOfAcquisition) or (item.pixels.ndim, item.pixels.nbytes) == (2, len(parts[1]))
+            items = [item] if isinstance(item, Frame | EndOfAcquisition) else list(item)
+            assert all(isinstance(one, EndOfAcquisition) or one.pixels.ndim == 2 for one in items)
             continue
         assert str(refusal)
         assert "\n" not in str(refusal)
@@ -118,7 +125,8 @@ def test_gives_back_what_it_was_given(name, frame):
     assert back.pixels.dtype == frame.pixels.dtype
     assert back.pixels.shape == frame.pixels.shape
     assert not back.pixels.flags.writeable
-    for field in set(Frame.__struct_fields__) - {"pixels", "received_at"}:
+    assert set(Frame.__struct_fields__) >= dialect.CARRIES
+    for field in dialect.CARRIES:
         assert getattr(back, field) == getattr(frame, field), field
     assert back.received_at == 12.5
 
@@ -131,7 +139,7 @@ def test_reads_every_kind_of_buffer_without_a_copy(name, wrap):
     parts = [wrap(bytes(part)) for part in dialect.encode(frame)]
     back = dialect.decode(parts)
     assert np.array_equal(back.pixels, frame.pixels)
-    assert np.shares_memory(back.pixels, np.frombuffer(parts[-1], np.uint8))
+    assert name in PACKING or np.shares_memory(back.pixels, np.frombuffer(parts[-1], np.uint8))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -164,7 +172,9 @@ def test_end_of_acquisition(name):
     for acquisition in ("", "scan 7 µ"):
         parts = dialect.encode_end(acquisition)
         assert name == protocols.recognise(parts).NAME
-        assert dialect.decode(parts) == EndOfAcquisition(acquisition=acquisition)
+        frame = dialect.decode(dialect.encode(Frame(pixels=np.zeros((2, 2)), index=0, acquisition=acquisition)))
+        assert dialect.decode(parts) == EndOfAcquisition(acquisition=frame.acquisition)
+        assert "acquisition" not in dialect.CARRIES or frame.acquisition == acquisition
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -175,7 +185,9 @@ def test_a_whole_conversation_without_sockets(name):
     sent = [Frame(pixels=rng.integers(0, 4000, (5, 6)).astype(np.uint16), index=index, acquisition="scan", expected=3)
             for index in range(3)]
     wire = [dialect.encode(frame) for frame in sent] + ([dialect.encode_end("scan")] if dialect.HAS_END else [])
-    wire[1] = [wire[1][0], bytes(wire[1][1])[:-1]]
+    wire[1] = [bytes(part)[:-1] if place == PIXELS.get(name) else bytes(part) for place, part in enumerate(wire[1])]
+    if name not in PIXELS:   # a cut map tells nothing, a damaged picture in it does
+        wire[1] = [wire[1][0].replace(b"bslz4", b"bszst")]
     got = []
     for parts in wire:
         try:
@@ -183,8 +195,8 @@ def test_a_whole_conversation_without_sockets(name):
         except ProtocolError as error:
             got.append((error.index, error.acquisition))
     assert [item.index for item in (got[0], got[2])] == [0, 2]
-    assert got[1] == (1, "scan")
-    assert got[3:] == ([EndOfAcquisition(acquisition="scan")] if dialect.HAS_END else [])
+    assert got[1] == (1, got[0].acquisition)
+    assert got[3:] == ([EndOfAcquisition(acquisition=got[0].acquisition)] if dialect.HAS_END else [])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -198,7 +210,7 @@ def test_damaged_messages_raise_nothing_but_protocol_errors(name, seed):
         decode_or_refuse(damage(sound, rng))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(JSON_HEADERS))
 @given(value=JSON, place=st.integers(0, 20))
 @settings(max_examples=150, deadline=None)
 def test_any_json_in_any_field_raises_nothing_but_protocol_errors(name, value, place):
@@ -216,7 +228,7 @@ def test_random_bytes_raise_nothing_but_protocol_errors(parts):
         protocols.recognise(parts)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(JSON_HEADERS))
 def test_nothing_is_allocated_for_promised_sizes(name):
     dialect = protocols.get(name)
     header = msgspec.json.decode(bytes(dialect.encode(Frame(pixels=np.zeros((2, 2), np.uint16), index=3))[0]))

@@ -82,7 +82,7 @@ def pack_bslz4(pixels: AnyArray, *, framed: bool = True, block: int = AREA_DETEC
     rest = len(data) % (8 * itemsize)
     main = data[:len(data) - rest]
     shuffled = imagecodecs.bitshuffle_encode(main, itemsize=itemsize, blocksize=block // itemsize) if main else b""
-    pieces = [FRAME.pack(len(data), block)] if framed else []
+    pieces: list[bytes | bytearray] = [FRAME.pack(len(data), block)] if framed else []
     for start in range(0, len(shuffled), block):
         packed = imagecodecs.lz4_encode(shuffled[start:start + block])
         pieces += [struct.pack(">I", len(packed)), packed]
@@ -137,7 +137,7 @@ def _lz4_blocks(data: memoryview, plain: bytearray, block: int, *, may_be_stored
 
 
 def _lz4_block(data: memoryview, piece: memoryview) -> None:
-    done = imagecodecs.lz4_decode(data, out=piece)
+    done = imagecodecs.lz4_decode(data, out=piece)   # type: ignore[arg-type]  (any buffer will do)
     if len(done) != len(piece):
         raise ProtocolError(f"an lz4 block unpacks to {len(done)} bytes, expected {len(piece)}")
 
@@ -172,7 +172,7 @@ def _blosc(data: memoryview, shape: tuple[int, int], dtype: np.dtype[Any], _fram
     if found != size:
         raise ProtocolError(f"blosc data say that they hold {found} bytes, shape and type need {size}")
     packed = int.from_bytes(data[12:16], "little")
-    return np.frombuffer(imagecodecs.blosc_decode(data[:packed]), dtype).reshape(shape)
+    return np.frombuffer(imagecodecs.blosc_decode(bytes(data[:packed])), dtype).reshape(shape)
 
 
 def _jpeg(data: memoryview, shape: tuple[int, int], dtype: np.dtype[Any], _framed: bool) -> AnyArray:

@@ -131,7 +131,7 @@ def _exposure_s(parts: Sequence[Buffer]) -> float | None:
     """Read the real time of the exposure from the part with the times; None where it is missing."""
     if len(parts) < 4:
         return None
-    real_ns = read_header(parts[3:]).get("real_time")
+    real_ns: Any = read_header(parts[3:]).get("real_time")
     return real_ns / 1e9 if type(real_ns) in (int, float) and 0 < real_ns < 1e18 else None
 
 

@@ -97,7 +97,7 @@ def _frames(
     train = about.get("timestamp.tid", -1)
     if type(train) is not int or not -1 <= train <= LARGEST_INDEX:
         raise ProtocolError(f"timestamp.tid is {str(train)[:40]!r}, expected the number of a train")
-    stamp = about.get("timestamp")
+    stamp: Any = about.get("timestamp")
     exposed_at = float(stamp) if type(stamp) in (int, float) and abs(stamp) < 1e12 else None
     size, found = math.prod(array.shape) * array.dtype.itemsize, memoryview(array.data).nbytes
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -125,8 +125,8 @@ class GrowingSource:
                 self._ended = True
                 yield EndOfAcquisition(acquisition=name)
 
-    def _new(self, recording: Recording) -> Iterator[Item]:
-        """Yield what has not been delivered; returns whether all of it could be read, or was given up."""
+    def _new(self, recording: Recording) -> Generator[Item, None, bool]:
+        """Yield what has not been delivered; return whether all of it could be read, or was given up."""
         if self._next >= recording.count:
             return True
         for item in recording.frames(self._next):

@@ -137,7 +137,7 @@ def _lz4_blocks(data: memoryview, plain: bytearray, block: int, *, may_be_stored
 
 
 def _lz4_block(data: memoryview, piece: memoryview) -> None:
-    done = imagecodecs.lz4_decode(data, out=piece)   # type: ignore[arg-type]  (any buffer will do)
+    done = imagecodecs.lz4_decode(data, out=piece)   # type: ignore[arg-type]  # any buffer will do
     if len(done) != len(piece):
         raise ProtocolError(f"an lz4 block unpacks to {len(done)} bytes, expected {len(piece)}")
 

@@ -248,7 +248,7 @@ def _observe(folder: Path, changed: threading.Event) -> Any | None:
     except ImportError:
         return None
 
-    class Handler(FileSystemEventHandler):  # type: ignore[misc]  (the package carries no types here)
+    class Handler(FileSystemEventHandler):  # type: ignore[misc]  # it carries no types
         def on_any_event(self, event: Any) -> None:
             changed.set()
 

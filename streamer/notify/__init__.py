@@ -20,6 +20,15 @@ Matter = FrameRow | Alert | Recollection | Status
 """What is shown."""
 
 
+def is_over(alert: Alert) -> bool:
+    """Tell whether an alert needs nobody any more, whether or not somebody has acknowledged it.
+
+    That is when it is closed, when a sharp frame took the place of its frame, and, without a frame, when the condition
+    that it tells of has gone.
+    """
+    return alert.state in {"closed", "recollected"} or (alert.index is None and not alert.active)
+
+
 @runtime_checkable
 class Messenger(Protocol):
     """Tells of alerts; used by one thread, but for `close`."""

@@ -1,7 +1,8 @@
-"""What is open now: alerts that nobody has acknowledged, requests to take frames again."""
+"""What is open now: alerts that wait for somebody, requests to take frames again."""
 
 from __future__ import annotations
 
+from streamer.notify import is_over
 from streamer.notify._text import rank
 from streamer.records import Alert, Recollection
 
@@ -9,7 +10,7 @@ _REMEMBERED = 10_000
 
 
 class OpenAlerts:
-    """Alerts that are new and not shelved."""
+    """Alerts that are not over, not acknowledged and not shelved."""
 
     def __init__(self) -> None:
         self.worst: Alert | None = None
@@ -23,7 +24,7 @@ class OpenAlerts:
     def update(self, alert: Alert) -> None:
         """Take the newest state of an alert."""
         self._alerts.pop(alert.id, None)
-        if alert.state == "new" and alert.shelved_until is None:
+        if not (alert.who or alert.shelved_until or is_over(alert)):
             self._alerts[alert.id] = alert
         if len(self._alerts) > _REMEMBERED:
             del self._alerts[next(iter(self._alerts))]

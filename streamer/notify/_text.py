@@ -7,15 +7,14 @@ from typing import Any
 
 import msgspec
 
-from streamer.records import Notice, Severity
+from streamer.records import SEVERITIES, Notice, Severity
 
-_SEVERITIES: tuple[Severity, ...] = ("NO_ALARM", "MINOR", "MAJOR", "INVALID")
 _OCCASIONS = {"new": "", "worse": "now ", "escalated": "nobody has acknowledged: ", "closed": "over: "}
 
 
 def rank(severity: Severity) -> int:
     """Return the number of a severity, that of EPICS: the larger the worse."""
-    return _SEVERITIES.index(severity)
+    return SEVERITIES.index(severity)
 
 
 def worst(notices: Sequence[Notice]) -> Notice:

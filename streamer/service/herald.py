@@ -10,14 +10,13 @@ from streamer import notify
 from streamer.clock import utc_text
 from streamer.errors import SessionError
 from streamer.journal import Journal
-from streamer.notify import Messenger
-from streamer.records import Alert, FrameRow, Notice, Occasion, Recollection, Severity, Status
+from streamer.notify import Display, Messenger
+from streamer.records import SEVERITIES, Alert, FrameRow, Notice, Occasion, Recollection, Status
 from streamer.service.courier import WAITING, Courier
 from streamer.service.presenter import Presenter
 from streamer.service.recorder import Recorder
 from streamer.settings import Settings
 
-_SEVERITIES: tuple[Severity, ...] = ("NO_ALARM", "MINOR", "MAJOR", "INVALID")
 _REMEMBERED = 10_000
 """Alerts whose earlier state is known."""
 
@@ -49,6 +48,11 @@ class Herald:
         self._presenters: list[Presenter] = []
         self._known: OrderedDict[int, Alert] = OrderedDict()
         self._decided: dict[str, list[Notice]] = defaultdict(list)
+
+    @property
+    def displays(self) -> list[Display]:
+        """What shows how things stand."""
+        return list(self._displays)
 
     def start(self, journal: Journal) -> None:
         """Begin to tell, with what an earlier run on this session has left."""
@@ -129,15 +133,15 @@ def _left(journal: Journal, channel: str) -> list[Notice]:
 
 def _occasion(before: Alert | None, alert: Alert, messenger: Messenger) -> Occasion | None:
     """Tell why somebody should hear of an alert now; None when there is no news for this messenger."""
-    loud = _SEVERITIES.index(messenger.severity)
-    severity = _SEVERITIES.index(alert.severity)
-    was = -1 if before is None or _is_shelved(before) else _SEVERITIES.index(before.severity)
+    loud, severity = SEVERITIES.index(messenger.severity), SEVERITIES.index(alert.severity)
     if severity < loud or _is_shelved(alert):
         return None
-    if alert.state == "closed":
-        return "closed" if before is not None and before.state != "closed" and was >= loud else None
+    silent = before is None or notify.is_over(before) or _is_shelved(before)
+    was = -1 if before is None or silent else SEVERITIES.index(before.severity)
+    if notify.is_over(alert):
+        return "closed" if was >= loud else None
     if was < loud:
-        return "new" if alert.state == "new" else None
+        return None if alert.who else "new"
     if alert.escalated and before is not None and not before.escalated:
         return "escalated"
     return "worse" if severity > was else None

@@ -142,7 +142,7 @@ def test_the_worst_open_alert_is_told(variables: Variables, read: Reader) -> Non
     variables.show(alert(3, severity="MINOR", text="small again"))
     assert read("AlarmText") == ("large", 2, "blurred_frame")
     assert read("OpenAlerts") == (3, 2, "")
-    variables.show(alert(2, severity="MAJOR", state="acknowledged"))
+    variables.show(alert(2, severity="MAJOR", state="acknowledged", who="me"))
     assert read("AlarmText") == ("small again", 1, "blurred_frame")
     variables.show(alert(3, shelved_until="2999-01-01T00:00:00.000000Z"))
     assert read("AlarmText") == ("small", 1, "jump")

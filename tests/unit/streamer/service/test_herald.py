@@ -70,12 +70,19 @@ def states(*changes: dict[str, Any]) -> list[Alert]:
     (states({"severity": "MINOR"}, {"count": 2}, {"count": 3}), ["new"]),
     (states({}, {"severity": "INVALID"}, {"severity": "INVALID", "count": 2}), ["new", "worse"]),
     (states({}, {"escalated": True}, {"escalated": True, "count": 2}), ["new", "escalated"]),
-    (states({}, {"state": "acknowledged"}, {"state": "closed"}, {"state": "closed"}), ["new", "closed"]),
+    (states({}, {"state": "acknowledged", "who": "me"}, {"state": "closed", "who": "me"}, {"state": "closed"}),
+     ["new", "closed"]),
+    (states({}, {"state": "requested"}, {"state": "recollected", "active": False}, {"state": "closed"}),
+     ["new", "closed"]),
+    (states({}, {"active": False}), ["new"]),   # the frame is still blurred
+    (states({"index": None}, {"index": None, "active": False}, {"index": None, "active": False, "count": 2},
+            {"index": None, "count": 3}), ["new", "closed", "new"]),
     (states({"severity": "MINOR"}, {"severity": "MINOR", "state": "closed"}), []),
     (states({"state": "closed"}), []),
     (states({"shelved_until": "2999-01-01T00:00:00.000000Z"}, {"shelved_until": "2999-01-01T00:00:00.000000Z"}), []),
     (states({"shelved_until": "2999-01-01T00:00:00.000000Z"}, {}), ["new"]),
-    (states({}, {"shelved_until": "2999-01-01T00:00:00.000000Z"}, {"state": "requested"}), ["new"]),
+    (states({}, {"shelved_until": "2999-01-01T00:00:00.000000Z"}, {"state": "requested"}),
+     ["new", "new"]),   # told again when it is no longer kept quiet
     (states({"shelved_until": "2001-01-01T00:00:00.000000Z"}), ["new"]),
 ])
 def test_a_channel_hears_of_what_is_news(life: list[Alert], occasions: list[str]) -> None:

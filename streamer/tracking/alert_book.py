@@ -29,6 +29,8 @@ QUIET_S = 300.0
 """A burst is over when its rule has not fired for so long, however few frames have passed."""
 MOST_OPEN = 10_000
 """Alerts that are not closed; the oldest one is closed unseen when there are more."""
+_TIMES = ("since", "fired", "told")
+"""Of an entry."""
 _FRAMES = 256
 """Frames whose alert is remembered, so that what becomes of them is told in it."""
 
@@ -184,7 +186,7 @@ class AlertBook:
                 entry.shelved_until = None
                 found += self._change(entry, at, shelved_until=None)
             if entry.alert.active and not entry.lasting and now - entry.fired > QUIET_S:
-                found += self.end(entry.alert.rule, entry.alert.view, at=at)
+                found += self.lapse(entry.alert.rule, entry.alert.view, at=at)
             if escalate_s and now - entry.since >= escalate_s and _is_waiting(entry.alert):
                 found += self._change(entry, at, escalated=True, severity=_worse(entry.alert.severity, "MAJOR"))
             if entry.untold and (flush or now - entry.told >= TELL_EVERY_S):
@@ -229,9 +231,9 @@ class AlertBook:
         return {
             "last_id": self._last_id,
             "entries": [{
-                "alert": msgspec.to_builtins(entry.alert), "since": entry.since + self._epoch,
-                "fired": entry.fired + self._epoch, "lasting": entry.lasting, "untold": entry.untold,
+                "alert": msgspec.to_builtins(entry.alert), "lasting": entry.lasting, "untold": entry.untold,
                 "asked": [list(key) for key in sorted(entry.asked)],
+                **{name: getattr(entry, name) + self._epoch for name in _TIMES},
             } for entry in self._entries.values()],
             "current": [[*spot, alert_id] for spot, alert_id in self._current.items()],
             "of_frame": [[*key, alert_id] for key, alert_id in self._of_frame.items()],
@@ -244,8 +246,8 @@ class AlertBook:
         self._entries = {}
         for kept in state["entries"]:
             alert = msgspec.convert(kept["alert"], Alert)
-            since, fired = (now - max(0.0, at - kept[name]) for name in ("since", "fired"))
-            entry = _Entry(alert, since, fired, now, bool(kept["lasting"]), bool(kept["untold"]),
+            since, fired, told = (now - max(0.0, at - kept[name]) for name in _TIMES)
+            entry = _Entry(alert, since, fired, told, bool(kept["lasting"]), bool(kept["untold"]),
                            asked={(str(name), int(index)) for name, index in kept["asked"]})
             until = unix_of(alert.shelved_until)
             if until is not None:

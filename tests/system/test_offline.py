@@ -46,7 +46,7 @@ def session(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_the_session_is_complete(session: Path) -> None:
     assert {path.name for path in session.iterdir()} >= {
-        "session.sqlite", "frames.csv", "alerts.csv", "flow.h5", "summary.json"}
+        "session.sqlite", "frames.csv", "alerts.csv", "recollections.csv", "flow.h5", "summary.json"}
     summary = json.loads((session / "summary.json").read_text())
     assert summary["accounting"]["received"] == summary["accounting"]["measured"] == 16
     assert summary["counts"]["kinds"] == {"flat": 2, "projection": 14}

@@ -52,7 +52,7 @@ class Metrics:
         self._lag = self._prometheus.Histogram(
             "txm_lag_seconds", "From received to published", registry=registry, buckets=_LAG_S)
         self._raised = self._prometheus.Counter(
-            "txm_alerts", "Alerts raised, bursts counted once", ["rule", "severity"], registry=registry)
+            "txm_alerts", "Alerts raised in this session, bursts counted once", ["rule", "severity"], registry=registry)
         self._open = self._prometheus.Gauge(
             "txm_alerts_open", "Alerts that are not closed", ["severity"], registry=registry)
         for severity in _SEVERITIES:
@@ -135,7 +135,7 @@ class Metrics:
         before = self._alerts.pop(alert.id, None)
         if before is not None:
             self._open.labels(before.severity).dec()
-        elif alert.state == "new":
+        else:
             self._raised.labels(alert.rule, alert.severity).inc()
         if alert.state != "closed":
             self._alerts[alert.id] = alert

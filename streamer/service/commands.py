@@ -60,7 +60,7 @@ class Commands:
             result = operation(command.arguments)
         except TxmError as error:
             request.reply(encode_reply(command.id, error=str(error)))
-            self._service.recorder.command(command, f"refused: {error}")
+            self._service.recorder.command(_without_secrets(command), f"refused: {error}")
             return
         if command.op == "override":   # a streamer that goes on with the session keeps to it
             command = msgspec.structs.replace(command, arguments={**command.arguments, **result})
@@ -99,3 +99,15 @@ class Commands:
             request.reply(encode_reply(request.command.id, error=str(error)))
         else:
             request.reply(encode_reply(request.command.id, result={"files": files}))
+
+
+def _without_secrets(command: Command) -> Command:
+    """Take addresses that hold a password out of a command that is refused, as changing them always is."""
+    secret = {key for key, setting in describe().items() if setting.secret}
+    arguments = dict(command.arguments)
+    if str(arguments.get("key")) in secret:
+        arguments["value"] = "***"
+    if isinstance(arguments.get("settings"), dict):
+        arguments["settings"] = {key: "***" if key in secret else value
+                                 for key, value in arguments["settings"].items()}
+    return msgspec.structs.replace(command, arguments=arguments)

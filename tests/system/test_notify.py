@@ -18,7 +18,7 @@ from support.live import live
 from support.notices import Site, site
 from support.waiting import wait_until
 
-from streamer.errors import SettingsError
+from streamer.errors import CommandError, SettingsError
 from streamer.journal import Journal
 from streamer.records import Frame
 from streamer.service.live import Service
@@ -94,10 +94,17 @@ def test_everything_wrong_at_once_is_named_and_the_service_goes_on(
             wait_until(lambda: problems.extend(run.collect("status", 1)[0]["problems"]) or all(
                 any(name in text for text in problems)
                 for name in ("webhook_url", "jsonl_path", "notify.command", "metrics.endpoint", "epics_prefix")))
+            for arguments in ({"key": "notify.webhook_url", "value": "http://h/SECRET"},
+                              {"settings": {"notify.apprise_urls": ["json://SECRET"], "alerts.jump_px": 9}}):
+                with pytest.raises(CommandError, match="cannot be changed while running"):
+                    run.client.request("set", **arguments)
     said = caplog.text + str(problems) + (tmp_path / "s" / "summary.json").read_text()
     assert "SECRET" not in said
     assert b"SECRET" not in (tmp_path / "s" / "session.sqlite").read_bytes()
     with Journal(tmp_path / "s") as journal:
+        assert [command.arguments for _, command, _ in journal.commands()] == [
+            {"key": "notify.webhook_url", "value": "***"},
+            {"settings": {"notify.apprise_urls": "***", "alerts.jump_px": 9}}]
         assert len(list(journal.rows())) == len(frames)
         assert 'webhook_url = "***"' in journal.settings()[1]
 

@@ -94,13 +94,16 @@ class Gallery:
         self.path = folder / FILE_NAME
         try:
             self._db = self._create() if create else self._open(folder)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise SessionError(f"pictures {self.path} cannot be {'written' if create else 'read'}: {error}") from error
 
     def _create(self) -> sqlite3.Connection:
         try:
             return self._begin()
-        except sqlite3.DatabaseError:   # not a database: only pictures are lost
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode not in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+                raise
+            # only pictures are lost with it
             for suffix in ("", "-wal", "-shm"):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
             return self._begin()
@@ -190,8 +193,8 @@ class Gallery:
 
     def _by_worth(self, table: str) -> str:
         attached = any(name == "session" for _, name, _ in self._db.execute("PRAGMA database_list"))
-        worth = f'(acquisition, "index") IN ({_ATTENTION})' if attached else "0"
-        return f"SELECT rowid, bytes FROM {table} ORDER BY {worth}, rowid"  # noqa: S608
+        worth = f'(acquisition, "index") IN ({_ATTENTION}), ' if attached else ""
+        return f"SELECT rowid, bytes FROM {table} ORDER BY {worth}rowid"  # noqa: S608
 
     def picture(self, acquisition: str, index: int, kind: str) -> KeptPicture | None:
         """Return a picture; None when it is not kept."""

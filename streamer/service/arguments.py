@@ -7,7 +7,7 @@ from typing import Any
 
 from streamer.errors import CommandError
 
-_LONGEST_TEXT = 10_000
+_LONGEST_TEXT = 100_000
 _LARGEST = (1 << 63) - 1   # that the journal can hold
 NOBODY = "somebody"
 """Who did it, where nobody is named."""

@@ -134,7 +134,7 @@ def running(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> It
     ("acknowledge", {"alert": 1 << 63}, "alert is 9223372036854775808"),
     ("acknowledge", {"alert": 1, "who": 5}, "who is 5, expected a text"),
     ("acknowledge", {"alert": 1, "note": {"a": 1}}, "note is {'a': 1}, expected a text"),
-    ("acknowledge", {"alert": 1, "note": "x" * 20_000}, "note has 20000 characters"),
+    ("acknowledge", {"alert": 1, "note": "x" * 200_000}, "note has 200000 characters"),
     ("acknowledge", {"alert": [1]}, "alert is \\[1\\]"),
     ("shelve", {"alert": 99, "minutes": 5}, "there is no alert 99"),
     ("shelve", {"alert": 1, "minutes": -5}, "minutes is -5, expected a number from 0"),

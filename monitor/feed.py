@@ -23,8 +23,8 @@ STALE_AFTER_S = 3.0
 DISCONNECTED_AFTER_S = 6.0
 RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
-PAGE = 5000
-"""Rows asked for at once: 4 MB, decoded in 50 ms. A streamer that knows no pages sends everything."""
+PAGE = 10_000
+"""Rows asked for at once: 4 MB, taken in within 100 ms. A streamer that knows no pages sends everything."""
 HISTORY_TIMEOUT_S = 10.0
 
 _log = logging.getLogger(__name__)
@@ -208,7 +208,7 @@ class Feed:
         """Ask for a page; the next one is asked for after what has come meanwhile."""
         began, self._asking = time.monotonic(), True
         try:
-            page = self._client.request("history", since=since, limit=PAGE, timeout_s=HISTORY_TIMEOUT_S)
+            page = self._client.request("history", since=since, limit=PAGE, columns=True, timeout_s=HISTORY_TIMEOUT_S)
             self.store.merge(page)
             last = int(page["sequence"].get("frame", since))
             if page.get("more") and last <= since:

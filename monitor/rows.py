@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.records import FrameRow
+from streamer.errors import ProtocolError
+from streamer.records import KINDS, AnyArray, FrameRow
+from streamer.wire import FRAME_TEXTS
 
+Columns = Mapping[str, AnyArray | list[str | None]]
+"""As `wire.decode_columns` returns them."""
 FloatColumn = NDArray[np.float64]
 IntColumn = NDArray[np.int64]
 BoolColumn = NDArray[np.bool_]
@@ -19,12 +23,12 @@ VERDICTS = ("", "sharp", "blurred", "undecided", "bad")
 SHAPES = ("", "motion", "defocus", "mixed")
 """Of the blur."""
 
-_TEXTS = ("acquisition", "view", "kind", "verdict", "problems", "exposed_at", "received_at", "blur_shape")
 _WHOLE = frozenset({"index", "psf_group", "reference_index", "recollects", "revision", "settings_revision"})
-_NUMBERS = tuple(name for name in FrameRow.__struct_fields__ if name not in _TEXTS)
+_NUMBERS = tuple(name for name in FrameRow.__struct_fields__ if name not in FRAME_TEXTS)
 _CHARTED = ("index", "provisional", "blur_length_px", "blur_length_sigma_px", "blur_angle_deg", "blur_limit_px",
             "blur_score", "drift_y_px", "drift_x_px", "drift_sigma_px", "trend_y_px", "trend_x_px", "jitter_y_px",
             "jitter_x_px", "flow_median_px", "flow_p95_px")
+_DEFAULTS = {"provisional": 0.0, "revision": 0.0, "settings_revision": 0.0}
 _PLACE = {name: number for number, name in enumerate(_NUMBERS)}
 _FLAGGED = frozenset({VERDICTS.index("blurred"), VERDICTS.index("undecided"), VERDICTS.index("bad")})
 
@@ -93,9 +97,30 @@ class _Words:
             self.words.append(word)
         return self._numbers[word]
 
+    def all(self, words: Sequence[str]) -> IntColumn:
+        """Return the numbers of many words."""
+        return np.array([self.number(word) for word in words], np.int64)
+
     def find(self, word: str) -> int:
         """Return the number of a word, -1 if it never came."""
         return self._numbers.get(word, -1)
+
+
+class _Texts:
+    """The texts of rows as columns, checked; what is missing is empty."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._empty = [""] * len(columns["index"])
+        try:
+            self.verdicts = np.array([VERDICTS.index(word) for word in self["verdict"]], np.int64)
+        except ValueError as error:
+            raise ProtocolError(f"a row has another verdict than {', '.join(VERDICTS[1:])}") from error
+        if unknown := {*self["kind"]} - {*KINDS}:
+            raise ProtocolError(f"rows are of the kind {', '.join(sorted(unknown))!r}; expected {', '.join(KINDS)}")
+
+    def __getitem__(self, name: str) -> list[str]:
+        return [text or "" for text in self._columns.get(name, self._empty)]
 
 
 class RowTable:
@@ -147,6 +172,67 @@ class RowTable:
             self._widen(acquisition, row)
         return True
 
+    def put_all(self, columns: Columns, sequence: int) -> IntColumn:
+        """Add or replace many rows at once; return the places of those that were taken in.
+
+        Raises
+        ------
+        ProtocolError
+            If a kind or a verdict is none.
+        """
+        table = _Texts(columns)
+        index = np.nan_to_num(np.asarray(columns["index"], np.float64)).astype(np.int64)
+        acquisition = self.acquisitions.all(table["acquisition"])
+        places = np.array([self._place((code, number), sequence)
+                           for code, number in zip(acquisition.tolist(), index.tolist(), strict=True)], np.int64)
+        new = np.flatnonzero(places >= 0)
+        places = places[new]
+        for line, name in enumerate(_NUMBERS):
+            self.numbers[line, places] = columns[name][new] if name in columns else _DEFAULTS.get(name, np.nan)  # type: ignore[call-overload]
+        self.codes[:, places] = np.stack([
+            acquisition, self.views.all(table["view"]), self.kinds.all(table["kind"]), table.verdicts,
+            np.full(index.size, sequence), self.shapes.all(table["blur_shape"])])[:, new]
+        troubled = np.array([text != "" for text in table["problems"]], np.bool_)[new]
+        verdict = self.codes[3, places]
+        self.flagged[places] = np.isin(verdict, list(_FLAGGED)) | ((verdict == 0) & troubled)
+        self.drawn[places] = (self.codes[2, places] == self.kinds.find("projection")) | self.flagged[places]
+        exposed, received, problems = (table[name] for name in ("exposed_at", "received_at", "problems"))
+        for line, place in zip(new.tolist(), places.tolist(), strict=True):
+            self.times[place] = exposed[line] or None, received[line] or None
+            self.problems.pop(place, None)
+            if problems[line]:
+                self.problems[place] = problems[line]
+        again = self.numbers[_PLACE["recollects"], places]
+        for place in places[np.isfinite(again)].tolist():
+            self._replace(place)
+        self._widen_all(places)
+        return places
+
+    def _place(self, key: tuple[int, int], sequence: int) -> int:
+        """Return the place for a row, -1 if a newer revision is already here."""
+        place = self.places.get(key)
+        if place is None:
+            place = self._append(key)
+            self.codes[4, place] = sequence
+        return place if sequence >= self.codes[4, place] else -1
+
+    def _replace(self, place: int) -> None:
+        replaced = int(self.numbers[_PLACE["recollects"], place])
+        self.replaced[int(self.codes[0, place]), replaced] = int(self.numbers[_PLACE["index"], place])
+
+    def _widen_all(self, places: IntColumn) -> None:
+        drawn = places[self.drawn[places]]
+        for code in dict.fromkeys(self.codes[1, drawn].tolist()):
+            if self.views.words[code] not in self.drawn_views:
+                self.drawn_views.append(self.views.words[code])
+        for acquisition in np.unique(self.codes[0, drawn]).tolist():
+            mine = drawn[self.codes[0, drawn] == acquisition]
+            index = self.numbers[_PLACE["index"], mine]
+            low, high = int(index.min()), int(index.max())
+            at = min(self.times[place][1] or "" for place in mine.tolist())
+            first, last, earliest = self.spans.get(acquisition, (low, high, at))
+            self.spans[acquisition] = min(first, low), max(last, high), min(earliest, at)
+
     def _append(self, key: tuple[int, int]) -> int:
         place = self.length
         if place == self.flagged.size:
@@ -165,6 +251,11 @@ class RowTable:
             self.drawn_views.append(row.view)
         first, last, earliest = self.spans.get(acquisition, (row.index, row.index, at))
         self.spans[acquisition] = min(first, row.index), max(last, row.index), min(earliest, at)
+
+    def newest(self, places: IntColumn) -> tuple[str, int | None]:
+        """Return when the projection received last of these came, and its place; None without any."""
+        projections = places[self.codes[2, places] == self.kinds.find("projection")].tolist()
+        return max(((self.times[place][1] or "", place) for place in projections), default=("", None))
 
     def offsets(self) -> FloatColumn:
         """Return what is added to the index in each acquisition so that acquisitions follow each other by time."""

@@ -8,17 +8,31 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from monitor.rows import Charts, Key, RowTable
 from streamer.errors import ProtocolError
-from streamer.records import STRAIN_PLANES, Alert, AnyArray, FlowResult, FrameRow, Kind, SpectraResult, Status
-from streamer.wire import SPECTRA_PAYLOADS, Result
+from streamer.records import (
+    STRAIN_PLANES,
+    Alert,
+    AnyArray,
+    FlowResult,
+    FrameRow,
+    Kind,
+    Recollection,
+    SpectraResult,
+    Status,
+)
+from streamer.wire import SPECTRA_PAYLOADS, TOPICS, Result, decode_columns
 
 SEVERITIES = ("NO_ALARM", "MINOR", "MAJOR", "INVALID")
 """By rank; INVALID means that nothing is known, which outranks any known state."""
+
+WAITING = frozenset({"new", "requested"})
+"""States of an alert that nobody has acknowledged; a request for its frames is no acknowledgement."""
 
 Sequel = Literal["ok", "gap", "restart"]
 _Record = TypeVar("_Record", bound=msgspec.Struct)
@@ -63,6 +77,7 @@ class Store:
         self.session = session
         self._table = RowTable()
         self._alerts: dict[int, tuple[int, Alert]] = {}
+        self._recollections: dict[int, tuple[int, Recollection]] = {}
         self.status: Status | None = None
         self.picture: Picture | None = None
         self.flow: FlowResult | None = None
@@ -86,6 +101,7 @@ class Store:
             self._heard, self._known = {}, {}
             self._table.forget_sequences()
             self._alerts = {number: (0, alert) for number, (_, alert) in self._alerts.items()}
+            self._recollections = {number: (0, request) for number, (_, request) in self._recollections.items()}
 
     def accept(self, result: Result) -> Sequel:
         """Take one message of this session in.
@@ -94,13 +110,16 @@ class Store:
         -------
         {"ok", "gap", "restart"}
             "gap" if messages of its topic are missing before it, "restart" if its number was already used:
-            the caller asks for the history. In both cases the message itself is taken in.
+            the caller asks for the history. In both cases the message itself is taken in. A topic of a newer
+            streamer is "ok" and ignored.
 
         Raises
         ------
         ProtocolError
             If a field is missing or of another type.
         """
+        if result.topic not in TOPICS:
+            return "ok"
         with self._lock:
             sequel = self._follow(result)
             if sequel == "restart":
@@ -120,16 +139,18 @@ class Store:
         try:
             rows = msgspec.convert(history["frames"], list[FrameRow])
             alerts = msgspec.convert(history["alerts"], list[Alert])
+            requests = msgspec.convert(history.get("recollections", []), list[Recollection])
             sequence = msgspec.convert(history["sequence"], dict[str, int])
-        except (KeyError, TypeError, msgspec.ValidationError) as error:
+        except (KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
             raise ProtocolError(f"history of the streamer cannot be read: {error}") from error
-        changed = 0
+        changed = self._put_columns(history.get("columns"), sequence.get("frame", 0))
         remaining = iter(rows)
         while chunk := list(itertools.islice(remaining, 1000)):   # a reader need not wait for all of them
             with self._lock:
                 changed += sum(self._put(row, sequence.get("frame", 0)) for row in chunk)
         with self._lock:
             self._put_alerts(alerts, sequence.get("alert", 0))
+            self._put_recollections(requests, sequence.get("recollect", 0))
             self._known = sequence
         return changed
 
@@ -163,6 +184,9 @@ class Store:
     def _take_alert(self, result: Result) -> None:
         self._put_alerts([_convert(result, Alert)], result.sequence)
 
+    def _take_recollect(self, result: Result) -> None:
+        self._put_recollections([_convert(result, Recollection)], result.sequence)
+
     def _take_status(self, result: Result) -> None:
         self.status = _convert(result, Status)
 
@@ -181,10 +205,30 @@ class Store:
         self.version += 1
         return True
 
+    def _put_columns(self, tree: Any, sequence: int) -> int:
+        """Take in rows that came as columns; a streamer that sends them one by one sends no columns."""
+        if tree is None:
+            return 0
+        columns = decode_columns(tree)
+        with self._lock:
+            places = self._table.put_all(columns, sequence)
+            if places.size:
+                self.version += 1
+                at, place = self._table.newest(places)
+                if place is not None and at >= self._newest_at:
+                    row = self._table.row(place)
+                    self.newest, self._newest_at = Key(row.acquisition, row.index), at
+            return int(places.size)
+
     def _put_alerts(self, alerts: Iterable[Alert], sequence: int) -> None:
         for alert in alerts:
             if sequence >= self._alerts.get(alert.id, (0, alert))[0]:
                 self._alerts[alert.id] = (sequence, alert)
+
+    def _put_recollections(self, requests: Iterable[Recollection], sequence: int) -> None:
+        for request in requests:
+            if sequence >= self._recollections.get(request.id, (0, request))[0]:
+                self._recollections[request.id] = (sequence, request)
 
     def __len__(self) -> int:
         """Rows known."""
@@ -219,15 +263,38 @@ class Store:
         with self._lock:
             return sorted((alert for _, alert in self._alerts.values()), key=lambda alert: -alert.id)
 
-    def worst_alert(self) -> Alert | None:
-        """Return the most severe alert that nobody has acknowledged, the newest of equal ones."""
-        waiting = [alert for alert in self.alerts() if alert.state == "new" and alert.severity != "NO_ALARM"]
+    def recollections(self) -> list[Recollection]:
+        """All requests to take a frame again, newest first; a heartbeat that tells more of one is believed."""
+        with self._lock:
+            known = {number: request for number, (_, request) in self._recollections.items()}
+            for request in self.status.recollections if self.status is not None else ():
+                if request.id not in known:
+                    known[request.id] = request
+            return [known[number] for number in sorted(known, reverse=True)]
+
+    def worst_alert(self, now: datetime | None = None) -> Alert | None:
+        """Return the most severe alert that nobody has acknowledged or shelved, the newest of equal ones."""
+        waiting = [alert for alert in self.waiting_alerts() if not is_shelved(alert, now)]
         return max(waiting, key=lambda alert: (SEVERITIES.index(alert.severity), alert.id), default=None)
+
+    def waiting_alerts(self) -> list[Alert]:
+        """All alerts that nobody has acknowledged, shelved ones among them, newest first."""
+        return [alert for alert in self.alerts()
+                if alert.state in WAITING and not alert.who and alert.severity != "NO_ALARM"]
 
     def charts(self) -> Charts:
         """Copy the columns that are drawn."""
         with self._lock:
             return self._table.charts(self.version)
+
+
+def is_shelved(alert: Alert, now: datetime | None = None) -> bool:
+    """Tell whether an alert is kept quiet for now."""
+    try:
+        until = datetime.fromisoformat(alert.shelved_until or "")
+    except ValueError:
+        return False
+    return (until if until.tzinfo is not None else until.replace(tzinfo=UTC)) > (now or datetime.now(UTC))
 
 
 def picture_of(result: Result) -> Picture:

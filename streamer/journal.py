@@ -200,6 +200,14 @@ class Journal:
         found = next(self._frames(f"{where} ORDER BY arrival DESC LIMIT 1", values), None)
         return None if found is None else found[1]
 
+    def columns(self, *, since: int, limit: int) -> tuple[list[int], dict[str, Sequence[Any]]]:
+        """Return `rows` as columns, for readers of a long run: sequence numbers, and values by name."""
+        stored = {name for _, name, *_ in self._read("PRAGMA table_info(frames)")}
+        names = [name for name in _FRAME_COLUMNS if name in stored]
+        query = f"SELECT sequence, {_quoted(names)} FROM frames WHERE sequence > ? ORDER BY sequence LIMIT ?"  # noqa: S608
+        sequences, *columns = [*zip(*self._read(query, (since, limit)), strict=True)] or [()] * (len(names) + 1)
+        return [*sequences], dict(zip(names, columns, strict=True))
+
     def _frames(self, condition: str, values: Sequence[object]) -> Iterator[tuple[int, FrameRow]]:
         stored = {name for _, name, *_ in self._read("PRAGMA table_info(frames)")}
         names = [name for name in _FRAME_COLUMNS if name in stored]   # a session of before may know fewer

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from streamer.errors import CommandError, ProtocolError
-from streamer.records import AnyArray, Command, FlowResult, PictureResult
+from streamer.records import AnyArray, Command, FlowResult, FrameRow, PictureResult
 
 SCHEMA = 1
 """Raised when a field changes its meaning or goes; new fields do not raise it."""
@@ -27,6 +27,10 @@ SPECTRA_PAYLOADS = {
     "reference_y": "reference_vertical", "noise_x": "noise_horizontal", "noise_y": "noise_vertical",
     "spectrum": "picture"}
 """Payloads of an ``image`` message and the fields of `records.SpectraResult` that they are."""
+
+FRAME_TEXTS = frozenset({
+    "acquisition", "view", "kind", "exposed_at", "received_at", "verdict", "problems", "blur_shape"})
+"""Fields of `records.FrameRow` that are texts; the others are numbers."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -83,7 +87,7 @@ def decode_result(parts: Sequence[Buffer]) -> Result:
                             "is this the results endpoint of a txm-streamer?")
     topic = bytes(parts[0]).decode("utf-8", "replace")
     header = _json_object(parts[1], "result header")
-    if topic not in TOPICS or "schema" not in header:
+    if "schema" not in header or (topic not in TOPICS and "sequence" not in header):   # other topics: a newer streamer
         raise ProtocolError(f"message with topic {topic[:40]!r} is not a result of a txm-streamer; check the endpoint")
     if header["schema"] != SCHEMA:
         raise ProtocolError(f"results have schema {header['schema']!r}, this program reads {SCHEMA}; "
@@ -166,6 +170,38 @@ def decode_array(name: str, tree: Any) -> AnyArray:
         return _read(payload, base64.b64decode(tree["data"], validate=True))
     except (TypeError, KeyError, ValueError) as error:
         raise ProtocolError(f"{name} cannot be read as an array: {error}") from error
+
+
+def encode_columns(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Write the columns of rows of frames as they stand in an answer: numbers as arrays with NaN for none."""
+    return {name: column if name in FRAME_TEXTS else encode_array(np.array(column, "<f8"))
+            for name, column in columns.items()}
+
+
+def decode_columns(tree: Any) -> dict[str, AnyArray | list[str | None]]:
+    """Read what `encode_columns` wrote, with the columns that rows of frames have.
+
+    Raises
+    ------
+    ProtocolError
+        If it is not that, or the columns are not equally long.
+    """
+    if not isinstance(tree, Mapping):
+        raise ProtocolError(f"columns of frames are {type(tree).__name__}, expected an object")
+    columns: dict[str, AnyArray | list[str | None]] = {}
+    try:
+        for name in FrameRow.__struct_fields__:
+            if name in tree and name in FRAME_TEXTS:
+                columns[name] = msgspec.convert(tree[name], list[str | None])
+            elif name in tree:
+                columns[name] = decode_array(name, tree[name]).astype(np.float64).ravel()
+    except msgspec.ValidationError as error:
+        raise ProtocolError(f"columns of frames cannot be read: {error}") from error
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len({*lengths.values()}) != 1 or not {"acquisition", "index"} <= {*lengths}:
+        raise ProtocolError(f"columns of frames have the lengths {lengths}; expected equal ones, with index and "
+                            "acquisition")
+    return columns
 
 
 def decode_flow(tree: Any) -> FlowResult:

@@ -15,9 +15,19 @@ import msgspec
 import numpy as np
 import zmq
 
-from streamer.records import Accounting, Alert, Command, FlowResult, FrameRow, SpectraResult, Status, Tally
+from streamer.records import (
+    Accounting,
+    Alert,
+    Command,
+    FlowResult,
+    FrameRow,
+    Recollection,
+    SpectraResult,
+    Status,
+    Tally,
+)
 from streamer.service.spectra import with_picture
-from streamer.wire import decode_request, encode_reply, encode_result
+from streamer.wire import decode_request, encode_columns, encode_reply, encode_result
 
 SHAPE = (240, 320)
 PIXEL_SIZE_NM = 21.0
@@ -121,6 +131,9 @@ class FakeStreamer:
         self.rows: dict[tuple[str, int], tuple[int, FrameRow]] = {}
         """Newest revisions with their sequence numbers."""
         self.alerts: dict[int, Alert] = {}
+        self.recollections: dict[int, Recollection] = {}
+        self.knows_columns = True
+        """False: as a streamer of before, which sends rows one by one."""
         self.sequence: dict[str, int] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         """Every command and its arguments."""
@@ -172,6 +185,11 @@ class FakeStreamer:
         with self._lock:
             self.alerts[alert.id] = alert
         self.send("alert", alert, lose=lose)
+
+    def recollect(self, request: Recollection) -> None:
+        with self._lock:
+            self.recollections[request.id] = request
+        self.send("recollect", request)
 
     def image(self, index: int, *, acquisition: str = "scan-1", view: str = "A", binning: int = 1,
               deblurred: np.ndarray | None = None, deblur: dict[str, Any] | None = None,
@@ -248,7 +266,7 @@ class FakeStreamer:
                                 "data": jpeg(make_picture(row.index, (48, 64)))} for row in some],
                 "next": since + len(some), "more": since + len(some) < len(every)}
 
-    def _history(self, since: int = 0, limit: int | None = None) -> dict[str, Any]:
+    def _history(self, since: int = 0, limit: int | None = None, columns: bool = False) -> dict[str, Any]:
         self.histories.append(since)
         rows = [(sequence, row) for sequence, row in self.rows.values() if sequence > since]
         page = rows[:limit]
@@ -256,5 +274,10 @@ class FakeStreamer:
         sequence = dict(self.sequence)
         if more:
             sequence["frame"] = page[-1][0]
-        return {"frames": [row for _, row in page], "alerts": list(self.alerts.values()), "sequence": sequence,
-                "settings_revision": 0, "more": more}
+        history = {"frames": [row for _, row in page], "alerts": list(self.alerts.values()),
+                   "recollections": list(self.recollections.values()), "sequence": sequence, "settings_revision": 0,
+                   "more": more}
+        if columns and self.knows_columns:
+            history |= {"frames": [], "columns": encode_columns({name: [getattr(row, name) for _, row in page]
+                                                                 for name in FrameRow.__struct_fields__})}
+        return history

@@ -160,6 +160,28 @@ def test_a_restart_in_the_same_session_loads_the_history_again(streamer: FakeStr
     assert "restarted" in listening.taken()[0]
 
 
+def test_a_restarted_streamer_that_goes_on_counting_is_told_too(streamer: FakeStreamer, listening: Feed) -> None:
+    streamer.frame(make_row(0))
+    streamer.status()
+    streamer.status()
+    wait_until(lambda: listening.link().has_history and listening.store.status.uptime_s == 2.0)
+    streamer.frame(make_row(1), lose=True)
+    streamer.uptime_s = 0.0   # a new process that goes on with every sequence number
+    streamer.status()
+    streamer.frame(make_row(2))
+    wait_until(lambda: len(listening.store) == 3)
+    assert listening.link().state is LinkState.LIVE
+    assert [notice for notice in listening.taken() if "restarted" in notice]
+
+
+def test_a_streamer_of_before_sends_its_history_row_by_row(streamer: FakeStreamer, listening: Feed) -> None:
+    streamer.knows_columns = False
+    streamer.frame(make_row(0), lose=True)
+    streamer.status()
+    wait_until(lambda: len(listening.store) == 1)
+    assert listening.store.row(0) == make_row(0)
+
+
 def test_ended_when_the_sender_closed_its_acquisition(streamer: FakeStreamer, listening: Feed) -> None:
     streamer.status(state="idle")
     wait_until(lambda: listening.link().state is LinkState.ENDED)

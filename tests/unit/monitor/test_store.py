@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -13,8 +14,8 @@ from support.fake_streamer import make_flow, make_picture, make_row, moment
 from monitor.rows import VERDICTS, Key
 from monitor.store import Store
 from streamer.errors import ProtocolError
-from streamer.records import Alert, FrameRow
-from streamer.wire import Result, decode_result, encode_result
+from streamer.records import Alert, FrameRow, Recollection, Status
+from streamer.wire import FRAME_TEXTS, Result, decode_result, encode_columns, encode_result
 
 PICTURE = {"index": 7, "acquisition": "scan-1", "view": "A", "kind": "projection", "offset": 0.0, "scale": 1.0}
 
@@ -28,8 +29,12 @@ def live(row: FrameRow, sequence: int) -> Result:
     return message("frame", row, sequence)
 
 
-def history(rows: list[FrameRow], sequence: int, alerts: list[Alert] | None = None) -> dict[str, Any]:
-    tree = {"frames": rows, "alerts": alerts or [], "sequence": {"frame": sequence, "alert": 0}}
+def history(rows: list[FrameRow], sequence: int, alerts: list[Alert] | None = None, *,
+            columns: bool = False) -> dict[str, Any]:
+    tree: dict[str, Any] = {"frames": rows, "alerts": alerts or [], "sequence": {"frame": sequence, "alert": 0}}
+    if columns:
+        tree |= {"frames": [], "columns": encode_columns(
+            {name: [getattr(row, name) for row in rows] for name in FrameRow.__struct_fields__})}
     return msgspec.json.decode(msgspec.json.encode(tree))
 
 
@@ -69,23 +74,80 @@ def streams(draw: st.DrawFn) -> tuple[list[FrameRow], int, int, int]:
     return rows, begin, cut, when
 
 
-@given(streams())
-def test_history_and_live_messages_merge_without_loss_or_doubling(case: tuple[list[FrameRow], int, int, int]) -> None:
+@given(streams(), st.booleans())
+def test_history_and_live_messages_merge_without_loss_or_doubling(
+    case: tuple[list[FrameRow], int, int, int], columns: bool,
+) -> None:
     rows, begin, cut, when = case
     newest = {Key(row.acquisition, row.index): row for row in rows}
     snapshot = list({(row.acquisition, row.index): row for row in rows[:cut]}.values())
     store, sequels = Store(), []
     for number, sequence in enumerate(range(begin, len(rows) + 1)):
         if number == when:
-            store.merge(history(snapshot, cut))
+            store.merge(history(snapshot, cut, columns=columns))
         sequels.append(store.accept(live(rows[sequence - 1], sequence)))
     if when == len(rows) - begin + 1:
-        store.merge(history(snapshot, cut))
+        store.merge(history(snapshot, cut, columns=columns))
     assert rows_of(store) == newest
     assert set(sequels) <= {"ok"}
     charts = store.charts()
     assert charts.position.size == len(newest)
     assert np.all(np.diff(charts.order) > 0)
+
+
+def test_rows_as_columns_are_the_same_as_one_by_one() -> None:
+    rows = [make_row(index) for index in range(60)]
+    rows += [make_row(60, kind="flat", verdict=None, exposed_at=None), make_row(61, acquisition="b", view="B"),
+             make_row(62, psf_group=2, recollects=3, problems="no drift; too dark", rotation_deg=-0.25, revision=7),
+             make_row(63, verdict=None, problems="shape (3, 4)", blur_length_px=None),
+             make_row(5, acquisition="b", view="C", received_at=moment(-9), blur_shape="motion")]
+    one, other = Store(), Store()
+    one.merge(history(rows, 70))
+    assert other.merge(history(rows, 70, columns=True)) == len(rows)
+    assert rows_of(one) == rows_of(other) == {Key(row.acquisition, row.index): row for row in rows}
+    assert one.newest == other.newest
+    assert one.views == other.views
+    assert other.replacement(Key("scan-1", 3)) == 62
+    a, b = one.charts(), other.charts()
+    assert a.starts == b.starts
+    for name in ("order", "position", "verdict", "flagged", "view"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    newer = make_row(5, verdict="bad", problems="")
+    other.accept(live(newer, 71))
+    assert other.merge(history(rows, 70, columns=True)) == len(rows) - 1
+    assert other.row(Key("scan-1", 5)) == newer
+
+
+def test_columns_of_a_streamer_of_before_may_be_fewer() -> None:
+    store, row = Store(), FrameRow(index=4, acquisition="a", view="", kind="dark")
+    tree = history([row], 1, columns=True)
+    tree["columns"] = {name: tree["columns"][name] for name in ("index", "acquisition", "kind")}
+    store.merge(tree)
+    assert store.row(0) == row
+
+
+@pytest.mark.parametrize("spoil", [
+    {"index": [1]}, {"kind": ["movie"]}, {"verdict": ["fine"]}, {"verdict": [3]}, {"view": ["a", "b"]}, {"index": None},
+    {"acquisition": {"dtype": "<f8", "shape": [1], "data": ""}},
+    {"index": {"dtype": "<f8", "shape": [9], "data": "AA=="}}])
+def test_columns_that_are_none_are_refused(spoil: dict[str, Any]) -> None:
+    store, tree = Store(), history([make_row(4)], 1, columns=True)
+    tree["columns"] |= spoil
+    with pytest.raises(ProtocolError):
+        store.merge(tree)
+    assert len(store) == 0
+
+
+def test_numbers_of_a_row_are_all_but_its_texts() -> None:
+    texts = {item.name for item in msgspec.structs.fields(FrameRow)
+             if "str" in str(item.type) or "Literal" in str(item.type)}
+    assert texts == FRAME_TEXTS
+
+
+def test_topics_of_a_newer_streamer_are_ignored() -> None:
+    store = Store()
+    assert store.accept(message("weather", {"rain": True}, 3)) == "ok"
+    assert store.lost == {}
 
 
 def test_gaps_are_named_and_counted() -> None:
@@ -165,6 +227,37 @@ def test_alerts_by_id_the_worst_unacknowledged_first() -> None:
     store.merge(history([], 0, alerts=[alerts[2]]))   # older than the acknowledgement
     assert store.worst_alert() == alerts[0]
     assert [alert.id for alert in store.alerts()] == [3, 2, 1]
+
+
+def test_alerts_that_were_seen_shelved_or_answered_are_not_the_worst() -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    fields = {"raised_at": moment(1), "severity": "MAJOR", "rule": "r", "text": "t"}
+    alerts = [Alert(id=1, **fields), Alert(id=2, state="requested", who="ann", **fields),
+              Alert(id=3, state="recollected", **fields), Alert(id=4, state="closed", **fields),
+              Alert(id=5, shelved_until="2026-03-01T00:10:00+00:00", **fields),
+              Alert(id=6, shelved_until="2026-02-28T23:00:00", state="requested", **fields), Alert(id=7, **fields),
+              Alert(id=8, shelved_until="soon", **fields)]
+    for expected in (8, 7, 6, 1, None):
+        store = Store()
+        kept = [alert for alert in alerts if alert.id <= (expected or 0) or alert.id in (2, 3, 4, 5)]
+        store.merge(history([], 0, alerts=kept))
+        worst = store.worst_alert(now)
+        assert (worst and worst.id) == expected
+    assert {alert.id for alert in store.waiting_alerts()} == {5}
+
+
+def test_requests_come_live_by_history_and_by_heartbeat() -> None:
+    store, request = Store(), Recollection(id=1, requested_at=moment(1), acquisition="a", index=8, view="A", reason="x")
+    served = msgspec.structs.replace(request, state="served", served_by=12)
+    store.accept(message("recollect", served, 5))
+    tree = history([], 0) | {"recollections": [msgspec.to_builtins(request)], "sequence": {"recollect": 4}}
+    store.merge(tree)   # as of before
+    assert store.recollections() == [served]
+    other = msgspec.structs.replace(request, id=2)
+    status = Status(at=0.0, state="idle", version="1", uptime_s=1.0, session_dir="s", frames_endpoint="f",
+                    results_endpoint="r", control_endpoint="c", recollections=[request, other])
+    store.accept(message("status", status, 1))
+    assert store.recollections() == [other, served]
 
 
 def test_only_the_newest_picture_and_field_are_kept() -> None:

@@ -36,7 +36,7 @@ class Rose(NamedTuple):
 
     counts: Counts
     """(bands, sectors); sector k is centred on ``360 k / sectors`` degrees."""
-    edges_px: FloatArray
+    edges_px: NDArray[np.float64]
     """(bands + 1,) of the amplitude."""
     undirected: int
     """Valid points below the noise."""
@@ -90,7 +90,7 @@ def rose(found: Moved, flow: FlowResult) -> Rose:
     lengths, directions = found.amplitude_px[found.above], found.direction_deg[found.above]
     mean = flow.displacement_px[:, flow.valid].mean(axis=1, dtype=np.float64) if flow.valid.any() else (0.0, 0.0)
     top = float(np.quantile(lengths, 0.98)) if lengths.size else 1.0
-    edges = _round(top) * np.arange(BANDS + 1, dtype=np.float32) / BANDS
+    edges = np.linspace(0.0, _round(top), BANDS + 1)
     sector = np.floor(directions / 360.0 * SECTORS + 0.5).astype(np.int64) % SECTORS
     band = np.clip(np.searchsorted(edges, lengths, "right") - 1, 0, BANDS - 1)
     counts = np.bincount(band * SECTORS + sector, minlength=BANDS * SECTORS).reshape(BANDS, SECTORS)

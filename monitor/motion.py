@@ -8,7 +8,7 @@ import numpy as np
 
 from monitor.rows import FloatColumn
 
-LOOKED_BACK = 2000
+LOOKED_BACK = 1000
 """Frames from which the error of earlier forecasts is learnt."""
 HORIZONS = 8
 LEAST_SEEN = 12

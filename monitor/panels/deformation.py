@@ -6,6 +6,9 @@ import numpy as np
 import pyqtgraph as pg
 
 from monitor.panels.base import Panel, Scene, new_plot, style_plot
+from monitor.panels.dots import Dots
+from monitor.panels.field import NONE_YET
+from monitor.panels.parts import Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.theme import Theme
 
@@ -18,23 +21,24 @@ class DeformationPanel(Panel):
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
         self.plot = new_plot("displacement / px", FrameAxis())
-        self.curves = {name: pg.PlotDataItem(symbol=symbol) for name, symbol in
-                       (("flow_p95_px", "t"), ("flow_median_px", "o"))}
-        for curve in self.curves.values():
-            self.plot.addItem(curve)
+        self.curves = {name: pg.PlotCurveItem() for name in ("flow_p95_px", "flow_median_px")}
+        self.dots = {name: Dots(symbol) for name, symbol in zip(self.curves, "to", strict=True)}
+        for item in (*self.curves.values(), *self.dots.values()):
+            self.plot.addItem(item)
+        for dots in self.dots.values():
+            dots.clicked.connect(self.chosen.emit)
         timeline.attach(self.plot)
         self._body.addWidget(self.plot, 1)
+        self.empty = Empty(self.plot)
         self._range = (0.0, 1.0)
 
     def restyle(self, theme: Theme) -> None:
         """Take other colours."""
         super().restyle(theme)
         style_plot(self.plot, theme)
-        for curve, colour in zip(self.curves.values(), theme.series[1::-1], strict=True):
-            curve.setPen(theme.pen(colour))
-            curve.setSymbolBrush(theme.brush(colour))
-            curve.setSymbolPen(None)
-            curve.setSymbolSize(theme.px(5))
+        for name, colour in zip(self.curves, theme.series[1::-1], strict=True):
+            self.curves[name].setPen(theme.pen(colour))
+            self.dots[name].set_look(theme.px(5), None, theme.brush(colour))
         self._legend.set_runs([("   ▼ 95 %", theme.series[1]), ("   ● median", theme.series[0])])
 
     def refresh(self, scene: Scene) -> None:
@@ -45,6 +49,9 @@ class DeformationPanel(Panel):
             x, y = scene.charts.order[known], scene.charts.numbers[name][known]
             some = thin(x, y, *self.timeline.range)
             curve.setData(x[some], y[some])
+            self.dots[name].set_dots(x[some], y[some], scene.charts.position[known[some]])
             top = max(top, float(y[some].max()) if some.size else 0.0)
+        drawn = any(dots.x.size for dots in self.dots.values())
+        self.empty.say("" if drawn else NONE_YET)
         self._range = settle(self._range, 0.0, top, least=0.1)
         self.plot.getViewBox().setYRange(-0.02 * top, self._range[1], padding=0)

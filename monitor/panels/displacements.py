@@ -26,6 +26,8 @@ class DisplacementsPanel(Panel):
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
+        self._scene = Scene()
+        self._drawn: tuple[object, ...] = ()
         self.choice = Choice(CHOICES, "jitter: drift less its trend; drift: since the first frame of the view")
         self.choice.currentIndexChanged.connect(lambda _: self.refresh(self._scene))
         self._head.addWidget(self.choice)
@@ -36,8 +38,6 @@ class DisplacementsPanel(Panel):
             self.plot.addItem(item)
         self._body.addWidget(self.plot, 1)
         self.empty = Empty(self.plot)
-        self._scene = Scene()
-        self._drawn: tuple[object, ...] = ()
 
     def restyle(self, theme: Theme) -> None:
         """Take other colours."""
@@ -66,11 +66,13 @@ class DisplacementsPanel(Panel):
             self._nothing(name, count)
             return
         self.empty.say("")
-        self.plot.getAxis("bottom").setLabel(f"{name} / px")
+        axis = self.plot.getAxis("bottom")
+        if axis.labelText != f"{name} / px":
+            axis.setLabel(f"{name} / px", **axis.labelStyle)
         edges = bins(np.concatenate([*known.values()]))
         top = 1
-        for axis, item in self.steps.items():
-            counts = np.histogram(known[axis], edges)[0]
+        for name, item in self.steps.items():
+            counts = np.histogram(known[name], edges)[0]
             item.setData(edges, counts)
             top = max(top, int(counts.max()))
         box = self.plot.getViewBox()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyqtgraph as pg
 
 from monitor.motion import Forecast, forecast
 from monitor.panels.base import Panel, Scene, new_plot, style_plot
+from monitor.panels.dots import Band, Dots
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.rows import Charts, IntColumn
@@ -17,8 +16,8 @@ from monitor.words import length_um, value
 from streamer.records import Leaving, ViewMotion
 
 MOST_VIEWS = 6
-MOST_DOTS = 700
-"""Of all views together in one strip: symbols cost more than lines."""
+MOST_DOTS = 900
+"""Of all views together in one strip."""
 
 
 class _Strip:
@@ -28,41 +27,31 @@ class _Strip:
         self.axis = axis
         self.plot = new_plot(f"{axis} / px", FrameAxis())
         self.plot.getAxis("bottom").setStyle(showValues=with_numbers)
-        self.dots: list[pg.ScatterPlotItem] = []
-        self.trends: list[pg.PlotCurveItem] = []
-        self.bands: list[pg.FillBetweenItem] = []
         self.theme = panel.theme
         self.range = (-1.0, 1.0)
         self.leaving = pg.LinearRegionItem(movable=False)
         self.leaving.setVisible(False)
         self.plot.addItem(self.leaving, ignoreBounds=True)
-        for _ in range(MOST_VIEWS):
-            self.bands.append(self._new_band())
-            self.dots.append(pg.ScatterPlotItem(pen=None, hoverable=True, tip=None))
-            self.trends.append(pg.PlotCurveItem(connect="finite"))
-            self.dots[-1].sigClicked.connect(panel.clicked)
-            for item in (self.trends[-1], self.dots[-1]):
-                self.plot.addItem(item)
-        self.ahead_band, self.ahead = self._new_band(), pg.PlotCurveItem()
-        self.plot.addItem(self.ahead)
-        panel.timeline.attach(self.plot)
-
-    def _new_band(self) -> pg.FillBetweenItem:
-        edges = [pg.PlotCurveItem(pen=None), pg.PlotCurveItem(pen=None)]
-        band = pg.FillBetweenItem(*edges)
-        for item in (*edges, band):
+        self.bands = [Band() for _ in range(MOST_VIEWS)]
+        self.dots = [Dots() for _ in range(MOST_VIEWS)]
+        self.trends = [pg.PlotCurveItem(connect="finite") for _ in range(MOST_VIEWS)]
+        self.ahead_band, self.ahead = Band(), pg.PlotCurveItem()
+        for item in (*self.bands, *self.trends, *self.dots, self.ahead_band, self.ahead):
             self.plot.addItem(item)
-        return band
+        for dots in self.dots:
+            dots.clicked.connect(panel.chosen.emit)
+        self._used = 0
+        """Views that are drawn."""
+        panel.timeline.attach(self.plot)
 
     def restyle(self, theme: Theme) -> None:
         self.theme = theme
         style_plot(self.plot, theme)
         for number, colour in enumerate(theme.series):
-            self.dots[number].setBrush(theme.brush(colour, 200))
-            self.dots[number].setSize(theme.px(4.5))
-            self.bands[number].setBrush(theme.brush(colour, 70))
+            self.dots[number].set_look(theme.px(4.5), None, theme.brush(colour, 200))
+            self.bands[number].brush = theme.brush(colour, 70)
         self.ahead.setPen(theme.pen(theme.trend, dashed=True))
-        self.ahead_band.setBrush(theme.brush(theme.trend, 45))
+        self.ahead_band.brush = theme.brush(theme.trend, 45)
         self.leaving.setBrush(theme.brush(theme.major, 40))
         for line in self.leaving.lines:
             line.setPen(theme.pen(theme.major))
@@ -72,16 +61,17 @@ class _Strip:
         sigma = charts.numbers["drift_sigma_px"]
         extremes: list[float] = []
         most = MOST_DOTS // max(len(mine), 1)
-        for number in range(MOST_VIEWS):
+        for number in range(max(len(mine), self._used)):
             places = mine[number] if number < len(mine) else np.empty(0, np.int64)
             some = places[thin(charts.order[places], drift[places], low, high, most=most)]
-            self.dots[number].setData(x=charts.order[some], y=drift[some], data=charts.position[some])
+            self.dots[number].set_dots(charts.order[some], drift[some], charts.position[some])
             colour = self.theme.series[number] if len(mine) > 1 else self.theme.trend
             self.trends[number].setData(charts.order[some], trend[some], pen=self.theme.pen(colour))
             sure = some[np.isfinite(sigma[some] + trend[some])]
-            _set_band(self.bands[number], charts.order[sure], trend[sure], sigma[sure])
+            self.bands[number].set_band(charts.order[sure], trend[sure] - sigma[sure], trend[sure] + sigma[sure])
             if some.size:
                 extremes += [float(drift[some].min()), float(drift[some].max())]
+        self._used = len(mine)
         if extremes:
             self.range = settle(self.range, min(extremes), max(extremes), least=0.5)
             self.plot.getViewBox().setYRange(*self.range, padding=0)
@@ -93,7 +83,7 @@ class _Strip:
         if ahead is not None:
             x = newest + ahead.ahead
             self.ahead.setData(x, ahead.trend_px)
-            _set_band(self.ahead_band, x, ahead.trend_px, ahead.sigma_px)
+            self.ahead_band.set_band(x, ahead.trend_px - ahead.sigma_px, ahead.trend_px + ahead.sigma_px)
 
     def draw_leaving(self, newest: float, leaving: Leaving | None) -> None:
         """Mark when the view will be left."""
@@ -140,11 +130,6 @@ class DriftPanel(Panel):
             self._name_views(charts, views)
         else:
             self._tell(scene, motion)
-
-    def clicked(self, _item: Any, points: Any, _event: Any) -> None:
-        """Select the frame of the dot."""
-        if len(points):
-            self.chosen.emit(int(points[0].data()))
 
     def _motion(self, scene: Scene, views: list[int]) -> ViewMotion | None:
         """Return what the streamer says of the view; while the display is paused it is about later frames."""
@@ -211,8 +196,3 @@ def leaving_text(leaving: Leaving) -> str:
 
 def _why_nothing(charts: Charts) -> str:
     return "no frame could be registered yet" if charts.order.size else "no projections yet"
-
-
-def _set_band(band: pg.FillBetweenItem, x: Any, middle: Any, sigma: Any) -> None:
-    for edge, sign in zip(band.curves, (-1, 1), strict=True):
-        edge.setData(x, middle + sign * sigma)

@@ -9,6 +9,7 @@ import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtGui
 
 from monitor.panels.base import Panel, Scene, new_plot, style_plot
+from monitor.panels.dots import Dots, bounds
 from monitor.panels.drift import MOST_VIEWS
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline, settle
@@ -16,6 +17,10 @@ from monitor.rows import SHAPES, VERDICTS, Charts, FloatColumn
 from monitor.theme import Theme
 
 COLOURS = 24
+SMOOTH = 600
+"""Points up to which the line is drawn smoothly."""
+DOTTED = 300
+"""Newest frames that have dots, to be clicked."""
 MOST_POINTS = 4000
 MOST_ELLIPSES = 60
 """Newest blurred frames whose blur is drawn."""
@@ -42,8 +47,8 @@ class Ellipses(pg.GraphicsObject):
         self.prepareGeometryChange()
         self.count = len(outlines)
         self.path = QtGui.QPainterPath()
-        for outline in outlines.tolist():
-            self.path.addPolygon(QtGui.QPolygonF([QtCore.QPointF(x, y) for x, y in outline]))
+        for outline in outlines:
+            self.path.addPolygon(pg.functions.arrayToQPolygonF(outline[:, 0], outline[:, 1]))
             self.path.closeSubpath()
         self.update()
 
@@ -53,7 +58,6 @@ class Ellipses(pg.GraphicsObject):
 
     def paint(self, painter: Any, *_: Any) -> None:
         """Draw the outlines."""
-        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing)
         painter.setPen(self.pen)
         painter.setBrush(self.brush)
         painter.drawPath(self.path)
@@ -67,13 +71,17 @@ class TimePath(pg.GraphicsObject):
         self.points = np.empty((0, 2))
         """(n, 2): x, y."""
         self.pens: list[Any] = []
+        self.dotted = 0
+        """Newest points that are drawn as dots, too."""
+        self._line = QtGui.QPolygonF()
         self._bounds = QtCore.QRectF()
 
     def set_points(self, x: FloatColumn, y: FloatColumn) -> None:
         """Draw through these points."""
         self.prepareGeometryChange()
         self.points = np.stack([x, y], axis=1)
-        self._bounds = QtCore.QRectF(x.min(), y.min(), np.ptp(x), np.ptp(y)) if x.size else QtCore.QRectF()
+        self._bounds = bounds(x, y)
+        self._line = pg.functions.arrayToQPolygonF(x, y)
         self.update()
 
     def boundingRect(self) -> QtCore.QRectF:
@@ -82,13 +90,21 @@ class TimePath(pg.GraphicsObject):
 
     def paint(self, painter: Any, *_: Any) -> None:
         """Draw stretch by stretch; each begins where the one before ended."""
-        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing)
-        cuts = np.linspace(0, len(self.points) - 1, len(self.pens) + 1).astype(int)
+        count = len(self.points)
+        if not count:
+            return
+        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing, count <= SMOOTH)   # else it costs five times more
+        dot = _round(self.pens[0])
+        cuts = np.linspace(0, count - 1, len(self.pens) + 1).astype(int)
         for pen, begin, end in zip(self.pens, cuts[:-1], cuts[1:], strict=True):
             if end > begin:
-                part = self.points[begin:end + 1]
                 painter.setPen(pen)
-                painter.drawPolyline(QtGui.QPolygonF([QtCore.QPointF(px, py) for px, py in part.tolist()]))
+                painter.drawPolyline(self._line[begin:end + 1])
+            first = max(begin, count - self.dotted)
+            if first <= end:
+                dot.setColor(pen.color())
+                painter.setPen(dot)
+                painter.drawPoints(self._line[first:end + 1])
 
 
 class PathPanel(Panel):
@@ -105,10 +121,10 @@ class PathPanel(Panel):
         box.disableAutoRange()
         box.sigRangeChangedManually.connect(self._moved_by_user)
         self.paths = [TimePath() for _ in range(MOST_VIEWS)]
-        self.start = pg.ScatterPlotItem(symbol="s")
-        self.end = pg.ScatterPlotItem(symbol="o", brush=None)
-        self.dots = pg.ScatterPlotItem(pen=None, hoverable=True, tip=None)
-        self.dots.sigClicked.connect(self._clicked)
+        self.start, self.end = Dots("s"), Dots("o")
+        self.dots = Dots()
+        """Not to be seen: the paths draw them in their colours; to be clicked."""
+        self.dots.clicked.connect(self.chosen.emit)
         self.ellipses = Ellipses()
         for item in (*self.paths, self.dots, self.ellipses, self.start, self.end):
             self.plot.addItem(item)
@@ -124,12 +140,10 @@ class PathPanel(Panel):
         """Take other colours."""
         super().restyle(theme)
         style_plot(self.plot, theme)
-        self._time_pens = [theme.pen(colour, 1.6) for colour in theme.time_colours(COLOURS)]
-        self.start.setBrush(theme.brush(theme.text))
-        self.start.setPen(theme.pen(theme.background))
-        self.start.setSize(theme.px(8))
-        self.end.setPen(theme.pen(theme.text, 2.0))
-        self.end.setSize(theme.px(13))
+        self._time_pens = [theme.pen(colour) for colour in theme.time_colours(COLOURS)]
+        self.dots.set_look(theme.px(5), None, theme.brush(theme.dim, 0))
+        self.start.set_look(theme.px(8), theme.pen(theme.background), theme.brush(theme.text))
+        self.end.set_look(theme.px(13), theme.pen(theme.text, 2.0), None)
         self.ellipses.pen, self.ellipses.brush = theme.pen(theme.major), theme.brush(theme.major, 35)
 
     def fit(self) -> None:
@@ -147,14 +161,16 @@ class PathPanel(Panel):
         for number, path in enumerate(self.paths):
             mine = known[charts.view[known] == views[number]] if number < len(views) else known[:0]
             mine = np.append(mine[:-1:mine.size // MOST_POINTS + 1], mine[-1:])   # the newest point always
-            path.pens = self._time_pens if len(views) == 1 else [self.theme.pen(self.theme.series[number], 1.2)]
+            path.pens = self._time_pens if len(views) == 1 else [self.theme.pen(self.theme.series[number])]
+            path.dotted = DOTTED if len(views) == 1 else 0
             path.set_points(x[mine], y[mine])
             if mine.size:
                 ends.append((int(mine[0]), int(mine[-1])))
-        self._draw_dots(charts, known, several=len(views) > 1)
+        newest = known[-DOTTED:]
+        self.dots.set_dots(x[newest], y[newest], charts.position[newest])
         first, last = [end[0] for end in ends], [end[1] for end in ends]
-        self.start.setData(x=x[first], y=y[first])
-        self.end.setData(x=x[last], y=y[last])
+        self.start.set_dots(x[first], y[first])
+        self.end.set_dots(x[last], y[last])
         if self.following and known.size:
             self._follow(x[known], y[known])
         self._draw_ellipses(charts, known)
@@ -176,19 +192,6 @@ class PathPanel(Panel):
             numbers["drift_x_px"][blurred], numbers["drift_y_px"][blurred], self.enlarged * lengths,
             roundness, numbers["blur_angle_deg"][blurred]))
 
-    def _draw_dots(self, charts: Charts, known: Any, *, several: bool) -> None:
-        """Draw dots for the newest frames only: they are there to be clicked."""
-        newest = known[-300:]
-        numbers = charts.numbers
-        colours = [self.theme.brush(self.theme.dim, 120)] * newest.size if several else self._shades(known, newest)
-        self.dots.setData(x=numbers["drift_x_px"][newest], y=numbers["drift_y_px"][newest],
-                          data=charts.position[newest], brush=colours, size=self.theme.px(5))
-
-    def _shades(self, known: Any, newest: Any) -> list[Any]:
-        place = np.arange(known.size - newest.size, known.size) * COLOURS // max(known.size, 1)
-        brushes = [pg.mkBrush(pen.color()) for pen in self._time_pens]
-        return [brushes[number] for number in place.tolist()]
-
     def _follow(self, x: FloatColumn, y: FloatColumn) -> None:
         least = 2.0
         self._ranges = [settle(now, float(data.min()), float(data.max()), least=least)
@@ -209,10 +212,6 @@ class PathPanel(Panel):
     def _moved_by_user(self, _mask: Any) -> None:
         self.following = False
 
-    def _clicked(self, _item: Any, points: Any, _event: Any) -> None:
-        if len(points):
-            self.chosen.emit(int(points[0].data()))
-
 
 def enlargement(share: float) -> float:
     """Return the round factor for ellipses whose median length is this share of the chart.
@@ -226,6 +225,14 @@ def enlargement(share: float) -> float:
     if share > most:
         return max((factor for factor in ENLARGED if factor * share <= most), default=ENLARGED[0])
     return next((factor for factor in ENLARGED if factor * share >= least), ENLARGED[-1])
+
+
+def _round(pen: Any) -> QtGui.QPen:
+    """Return a pen that draws dots where another draws a line."""
+    dot = QtGui.QPen(pen)
+    dot.setWidthF(4.5 * pen.widthF())
+    dot.setCapStyle(QtCore.Qt.PenCapStyle.RoundCap)
+    return dot
 
 
 def outlines(x: FloatColumn, y: FloatColumn, length: FloatColumn, roundness: FloatColumn,

@@ -9,6 +9,7 @@ import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
 from monitor.panels.base import Action, Panel, Scene, new_plot, style_plot
+from monitor.panels.dots import Band, Dots
 from monitor.panels.parts import Choice, Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.rows import VERDICTS, Charts, FloatColumn, IntColumn
@@ -64,21 +65,19 @@ class SharpnessPanel(Panel):
             self._head.addWidget(widget)
         self.plot = new_plot(SHOWN["length"].label, FrameAxis())
         self.plot.setToolTip("grey ground: blur this short could not have been seen in the frame")
-        self.limit = pg.PlotCurveItem(connect="finite", fillLevel=0)
+        self.limit, self.ground = pg.PlotCurveItem(connect="finite"), Band()
         self.bars = pg.PlotCurveItem(connect="pairs")
         self.threshold = pg.InfiniteLine(angle=0, movable=True)
         self.threshold.setCursor(QtCore.Qt.CursorShape.SizeVerCursor)
         self.threshold.sigDragged.connect(lambda line: self.attempt(float(line.value())))
         self.in_force = pg.InfiniteLine(angle=0, movable=False)
-        for item in (self.limit, self.bars, self.in_force, self.threshold):
+        for item in (self.ground, self.limit, self.bars, self.in_force, self.threshold):
             self.plot.addItem(item)
-        self.dots: dict[str, pg.ScatterPlotItem] = {}
-        for word in ("sharp", "undecided", "blurred", "bad", "refused"):
-            item = pg.ScatterPlotItem(symbol=SYMBOLS[word], hoverable=True, tip=None)
-            item.sigClicked.connect(self._clicked)
+        self.dots = {word: Dots(SYMBOLS[word]) for word in ("sharp", "undecided", "blurred", "bad", "refused")}
+        for item in self.dots.values():
+            item.clicked.connect(self.chosen.emit)
             self.plot.addItem(item)
-            self.dots[word] = item
-        self.newly, self.no_longer = (pg.ScatterPlotItem(symbol=symbol, brush=None) for symbol in ("o", "s"))
+        self.newly, self.no_longer = Dots("o"), Dots("s")
         for item in (self.newly, self.no_longer):
             self.plot.addItem(item)
         timeline.attach(self.plot)
@@ -106,19 +105,17 @@ class SharpnessPanel(Panel):
         super().restyle(theme)
         style_plot(self.plot, theme)
         self.limit.setPen(theme.pen(theme.dim))
-        self.limit.setBrush(theme.brush(theme.dim, 40))
+        self.ground.brush = theme.brush(theme.dim, 40)
         self.bars.setPen(theme.pen(theme.dim))
         self.threshold.setPen(theme.pen(theme.major, dashed=True))
         self.threshold.setHoverPen(theme.pen(theme.major, 3.0))
         self.in_force.setPen(theme.pen(theme.dim, dashed=True))
         for word, item in self.dots.items():
             colour = theme.verdict_colour(word)
-            item.setBrush(theme.brush(colour))
-            item.setPen(theme.pen(colour if word == "refused" else theme.background, 2.0 if word == "refused" else 0.7))
-            item.setSize(theme.px(_SIZES[word]))
+            edge = theme.pen(colour, 2.0) if word == "refused" else theme.pen(theme.background, 0.7)
+            item.set_look(theme.px(_SIZES[word]), edge, theme.brush(colour))
         for item, colour in ((self.newly, theme.major), (self.no_longer, theme.ok)):
-            item.setPen(theme.pen(colour, 2.0))
-            item.setSize(theme.px(19))
+            item.set_look(theme.px(19), theme.pen(colour, 2.0), None)
 
     def refresh(self, scene: Scene) -> None:
         """Draw what the x range shows."""
@@ -133,7 +130,7 @@ class SharpnessPanel(Panel):
         self._draw_ground(charts, some, shown)
         for word, item in self.dots.items():
             chosen = self._chosen(charts, word, some, y)
-            item.setData(x=x[chosen], y=_floored(y[chosen]), data=charts.position[chosen])
+            item.set_dots(x[chosen], _floored(y[chosen]), charts.position[chosen])
         self._draw_threshold(charts)
         self._fit_range(y[some])
         self.empty.say("" if x.size else "no projections yet")
@@ -200,8 +197,8 @@ class SharpnessPanel(Panel):
     def _mark(self, charts: Charts, trial: Trial | None) -> None:
         y = charts.numbers[self.shown.column]
         for item, name in ((self.newly, "newly"), (self.no_longer, "no_longer")):
-            chosen = self._within(charts, getattr(trial, name), y) if trial is not None else []
-            item.setData(x=charts.order[chosen], y=_floored(y[chosen]))
+            chosen = self._within(charts, getattr(trial, name), y) if trial is not None else np.zeros(0, np.int64)
+            item.set_dots(charts.order[chosen], _floored(y[chosen]))
 
     def _show_trial(self, trial: Trial | None) -> None:
         """Say what a trial would have flagged, in place of the legend."""
@@ -230,9 +227,13 @@ class SharpnessPanel(Panel):
         """Draw limit and error bars of lengths; scores are in units of their error."""
         if shown.column != "blur_length_px":
             self.limit.setData([], [])
+            self.ground.set_band(*np.zeros((3, 0)))
             self.bars.setData([], [])
             return
-        self.limit.setData(charts.order[some], charts.numbers["blur_limit_px"][some])
+        limit = charts.numbers["blur_limit_px"]
+        self.limit.setData(charts.order[some], limit[some])
+        known = some[np.isfinite(limit[some])]
+        self.ground.set_band(charts.order[known], np.zeros(known.size), limit[known])
         length, sigma = charts.numbers["blur_length_px"], charts.numbers["blur_length_sigma_px"]
         known = some[np.isfinite(sigma[some]) & np.isfinite(length[some])]
         ends = np.stack([np.maximum(length[known] - sigma[known], 0.0), length[known] + sigma[known]], axis=1)
@@ -255,10 +256,6 @@ class SharpnessPanel(Panel):
         """Choose among marked frames those to draw."""
         places = np.flatnonzero(marked)
         return places[thin(charts.order[places], y[places], *self.timeline.range, most=_MARKED)]
-
-    def _clicked(self, _item: Any, points: Any, _event: Any) -> None:
-        if len(points):
-            self.chosen.emit(int(points[0].data()))
 
 
 def _floored(y: FloatColumn) -> FloatColumn:

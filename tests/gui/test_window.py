@@ -27,6 +27,13 @@ BLURRED = [8, 21, 34, 47]
 FLAGGED = sorted([*BLURRED, 17, 30, 46])
 
 
+def click_dot(panel: Any, dots: Any, number: int, qtbot: Any) -> None:
+    place = panel.plot.getViewBox().mapViewToScene(QtCore.QPointF(dots.x[number], dots.y[number]))
+    spot = panel.plot.mapFromScene(place)
+    qtbot.mouseMove(panel.plot.viewport(), spot)
+    qtbot.mouseClick(panel.plot.viewport(), QtCore.Qt.MouseButton.LeftButton, pos=spot)
+
+
 def cell(window: Window, line: int, column: str) -> str:
     model = window.panel(TablePanel).model
     return str(model.data(model.index(line, COLUMNS.index(column))))
@@ -40,8 +47,8 @@ def test_sharpness_shows_every_frame_by_verdict(filled: Window) -> None:
     assert panel.dots["bad"].getData()[0].tolist() == [30]
     assert panel.dots["bad"].getData()[1].tolist() == [0.0]
     assert panel.dots["sharp"].getData()[0].size == 60 - len(FLAGGED)
-    symbols = {item.opts["symbol"] for item in panel.dots.values()}
-    colours = {item.opts["brush"].color().name() for item in panel.dots.values()}
+    symbols = {item.symbol for item in panel.dots.values()}
+    colours = {item.brush.color().name() for item in panel.dots.values()}
     assert len(symbols) == len(colours) == 5
     assert panel.threshold.value() == 3.0
     np.testing.assert_allclose(panel.limit.getData()[1][0], make_row(0).blur_limit_px)
@@ -115,10 +122,9 @@ def test_a_click_on_a_line_selects_the_frame_everywhere(filled: Window, qtbot: A
     assert all(mark.isVisible() and mark.value() == 21 for mark in filled.timeline._marks)
 
 
-def test_a_click_on_a_dot_selects_its_frame(filled: Window) -> None:
+def test_a_click_on_a_dot_selects_its_frame(filled: Window, qtbot: Any) -> None:
     panel = filled.panel(SharpnessPanel)
-    dots = panel.dots["blurred"]
-    dots.sigClicked.emit(dots, dots.points()[1:2], None)
+    click_dot(panel, panel.dots["blurred"], 1, qtbot)
     assert filled.selected == Key("scan-1", 21)
     assert [index.row() for index in filled.panel(TablePanel).table.selectionModel().selectedRows()] == [
         FLAGGED[::-1].index(21)]

@@ -12,7 +12,7 @@ import numpy as np
 from streamer.errors import CommandError
 from streamer.journal import Journal
 from streamer.records import STRAIN_PLANES, STRAIN_UNITS, FlowResult, FrameRow
-from streamer.service.gallery import FILE_NAME, Gallery, KeptPicture
+from streamer.service.gallery import FILE_NAME, Gallery, Thumbnail
 from streamer.tracking.material import regions_of, strain_planes, volume_of
 from streamer.wire import encode_array
 
@@ -41,18 +41,25 @@ def picture(journal: Journal, arguments: Mapping[str, Any]) -> dict[str, Any]:
         small = gallery.thumbnail(row.acquisition, row.index)
         if found is None and small is not None and not small.corrected:
             found = gallery.picture(row.acquisition, row.index, "corrected")   # nothing was corrected: it is the same
-    if found is not None:
-        return _packed(found)
+    if found is None:
+        raise CommandError(_why_none(row, small))
+    return {**msgspec.structs.asdict(found), "encoding": "jpeg", "data": _text(found.data)}
+
+
+def _why_none(row: FrameRow, small: Thumbnail | None) -> str:
+    """Say why there is no picture of a frame."""
     if row.kind != "projection":
-        raise CommandError(f"picture: {_name(row)} is a {row.kind}, only projections have pictures")
+        return f"picture: {_name(row)} is a {row.kind}, only projections have pictures"
     if row.verdict is None:
-        raise CommandError(f"picture: {_name(row)} was not measured and has none ({row.problems})")
+        return f"picture: {_name(row)} was not measured and has none ({row.problems})"
     if small is None:
-        raise CommandError(f"picture: {_name(row)} has none yet, or it was removed to make room, or its frame came "
-                           "while pictures.kept_mb was 0")
-    raise CommandError(f"picture: that of {_name(row)} was removed to make room for others; pictures.kept_mb sets how "
-                       "much is kept" if small.complete else
-                       f"picture: {_name(row)} has a thumbnail alone, frames came faster than pictures could be made")
+        return (f"picture: {_name(row)} has none yet, or it was removed to make room, or its frame came while "
+                "pictures.kept_mb was 0")
+    if small.complete:
+        return (f"picture: that of {_name(row)} was removed to make room for others; pictures.kept_mb sets how much "
+                "is kept")
+    return (f"picture: {_name(row)} has a thumbnail alone: frames came faster than pictures could be made, or the "
+            "session was made of a recording, and the recording has it")
 
 
 def thumbnails(journal: Journal, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,10 +152,6 @@ def _whole(value: object) -> bool:
 
 def _name(row: FrameRow) -> str:
     return f"frame {row.index} of {row.acquisition!r}"
-
-
-def _packed(found: KeptPicture) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(found), "encoding": "jpeg", "data": _text(found.data)}
 
 
 def _text(data: bytes) -> str:

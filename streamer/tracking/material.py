@@ -25,7 +25,7 @@ from streamer.tracking.deformation import VIEWS, FlowTask, Reference
 
 STRAIN_EVERY_S = 0.5
 SHARE = 0.05
-"""Of the time at the most, for the analysis of one view."""
+"""Of the time at the most, for the analysis of all views."""
 REGION_POINTS = 1800
 """Points that are grouped, as a limit; of a finer grid, every second, third, ... point."""
 MOST_PARTICLES = 500
@@ -96,8 +96,9 @@ class Analyst:
         analysis["representative_volume"] = volume_of(field)
         took_s = self._clock() - now
         analysis["elapsed_ms"] = round(1e3 * took_s, 1)
+        views = len(self._views) + (task.view not in self._views)
         self._views[task.view] = known._replace(
-            labels=labels, due=now + max(task.settings.analysis_s, len(self._views) * took_s / SHARE))
+            labels=labels, due=now + max(task.settings.analysis_s, views * took_s / SHARE))
         self._views.move_to_end(task.view)
         while len(self._views) > VIEWS:
             view, _ = self._views.popitem(last=False)

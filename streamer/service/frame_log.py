@@ -82,13 +82,14 @@ class FrameLog:
         parts = [memoryview(_SIZES.pack(_MAGIC, len(head), pixels.nbytes)), memoryview(head)]
         if pixels.nbytes:
             parts.append(memoryview(pixels).cast("B"))
+        size = sum(part.nbytes for part in parts)
         try:
             self._write(parts)
         except OSError:
             os.ftruncate(self._file, self.bytes)
             os.lseek(self._file, self.bytes, os.SEEK_SET)
             raise
-        self.bytes += sum(part.nbytes for part in parts)
+        self.bytes += size
 
     def close(self) -> None:
         """Close the file."""

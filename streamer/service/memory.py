@@ -201,7 +201,7 @@ class Memory:
             if int(path.stem) < position:
                 with contextlib.suppress(OSError):
                     path.unlink()
-        if self.problem:
+        if self.problem and self._log is not None:
             log.warning("the state of the analysis is written again")
             self.problem = ""
 

@@ -50,7 +50,8 @@ ProtocolName = Annotated[str, typer.Option(metavar="NAME", help="Dialect of the 
 PatternName = Annotated[str, typer.Option(
     help="'pub': everybody listens, slow ones lose frames. 'push': one receiver, nothing is lost, the sender waits.")]
 Wait = Annotated[float, typer.Option(
-    metavar="S", min=0, max=86_400, help="Seconds to wait for a receiver before the first frame; 0 = not.")]
+    metavar="S", min=0, max=86_400, help="Seconds to wait for a receiver before the first frame, and with --recollect "
+    "for a sign of life of the streamer; 0 = not.")]
 FaultText = Annotated[str, typer.Option(
     "--faults", metavar="SHARES",
     help="Make mistakes on purpose, such as gap=0.02,duplicate=0.01,swap=0.01,malformed=0.01 (shares of the frames).")]
@@ -133,7 +134,8 @@ def run(  # noqa: PLR0913  (one parameter an option)
         bind=bind, connect=connect, protocol=protocol, pattern=pattern, wait_s=wait, faults=faults, seed=seed)
     planned = find(scenario).build(request)
     with ExitStack() as stack:
-        beamline = None if recollect is None else stack.enter_context(_listening(recollect, planned, late_s=late))
+        beamline = None if recollect is None else stack.enter_context(
+            _listening(recollect, planned, wait_s=wait, late_s=late))
         source: Iterable[Frame] = planned.frames() if beamline is None else beamline.frames()
         if save is not None:
             from simulator.recorder import Recorder, recorded  # noqa: PLC0415
@@ -260,12 +262,12 @@ class _Outlet:
 
 
 @contextmanager
-def _listening(endpoint: str, planned: Run, *, late_s: float) -> Iterator[Beamline]:
+def _listening(endpoint: str, planned: Run, *, wait_s: float, late_s: float) -> Iterator[Beamline]:
     """Listen to a streamer as long as its wishes can be met; tell in the end what was taken again."""
     from simulator.recollect import Beamline, Listener, Wishes  # noqa: PLC0415
 
     wishes = Wishes()
-    beamline = Beamline(planned, wishes, late_s=late_s, source=endpoint)
+    beamline = Beamline(planned, wishes, wait_s=wait_s, late_s=late_s, source=endpoint)
     with Listener(endpoint, wishes):
         yield beamline
     taken = [f"{shot.recollects} as {shot.index}{' (blurred)' if shot.blur is not None else ''}"

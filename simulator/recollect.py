@@ -20,8 +20,6 @@ from streamer.records import Frame, Recollection
 
 log = logging.getLogger(__name__)
 
-FIRST_WORD_S = 3.0
-"""How long a heartbeat is waited for before the first frame."""
 SETTLED_S = 1.0
 """A heartbeat this long after the last frame knows what the streamer thinks of it."""
 LOST_S = 5.0
@@ -208,6 +206,8 @@ class Beamline:
         What is planned; what is taken again is added to it.
     wishes : Wishes
         What the streamer asks for.
+    wait_s : float
+        How long a sign of life of the streamer is waited for before the first frame.
     late_s : float
         How long late requests are waited for after the last frame, unless the streamer says before that it has none.
     source : str
@@ -219,12 +219,14 @@ class Beamline:
         What was taken again, in order.
     """
 
-    def __init__(self, run: Run, wishes: Wishes, *, late_s: float, source: str = DEFAULT_RESULTS) -> None:
+    def __init__(
+        self, run: Run, wishes: Wishes, *, wait_s: float, late_s: float, source: str = DEFAULT_RESULTS
+    ) -> None:
         self.taken: list[Shot] = []
         self._run = run
         self._plan = tuple(run.shots)
         self._wishes = wishes
-        self._late_s = late_s
+        self._wait_s, self._late_s = wait_s, late_s
         self._source = source
         self._again = Reexposures(run)
         self._shots = {shot.index: shot for shot in self._plan if shot.kind == "projection"}
@@ -254,7 +256,7 @@ class Beamline:
         self._stop.set()
 
     def _await_first_word(self) -> None:
-        end = time.monotonic() + FIRST_WORD_S
+        end = time.monotonic() + self._wait_s
         while not self._wishes.heard and time.monotonic() < end and not self._stop.wait(_POLL_S):
             pass
         if not self._wishes.heard:

@@ -217,7 +217,7 @@ class Talk:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, run: Run, answer: Callable[[Frame, Told], None]) -> None:
         self.told, self.run = Told(), run
-        self.beamline = Beamline(run, self.told.wishes, late_s=LATE_S, source="tcp://there:5556")
+        self.beamline = Beamline(run, self.told.wishes, wait_s=3.0, late_s=LATE_S, source="tcp://there:5556")
         monkeypatch.setattr(self.beamline, "_stop", self)
         monkeypatch.setattr(recollect.time, "monotonic", self.told.clock)
         self._answer = answer

@@ -1,0 +1,91 @@
+"""From a blurred frame to a good one, with real processes: the streamer asks, the simulator takes again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from monitor.demo import Demo, free_endpoints
+
+SEED = 14
+"""Frames 6, 7 and 13 (the last one) are blurred, and 6 is blurred again at first."""
+SMALL = ["--seed", str(SEED), "--frames", "14", "--size", "320x328", "--photons", "2000", "--rate", "12"]
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Let a streamer and a simulator that takes frames again run to their end."""
+    folder = tmp_path_factory.mktemp("loop")
+    frames, results, control = free_endpoints(3)
+    settings = (f"frames.endpoint={frames}", "frames.bind=true", "frames.pattern=pull", "flow.enabled=false",
+                f"results.endpoint={results}", f"control.endpoint={control}")
+    with (folder / "streamer.log").open("wb") as log, subprocess.Popen(
+            [sys.executable, "-P", "-m", "streamer.cli", "run", "--session", str(folder / "session"),
+             *(word for setting in settings for word in ("--set", setting))], stdout=log, stderr=log) as streamer:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "simulator.cli", "run", "sun2025_txm", *SMALL, "--connect", frames,
+                 "--pattern", "push", "--recollect", results, "--save", str(folder / "truth.h5")],
+                check=False, capture_output=True, text=True, timeout=90)
+        finally:
+            streamer.terminate()
+            streamer.wait(30)
+    assert done.returncode == 0, done.stderr + (folder / "streamer.log").read_text()
+    (folder / "simulator.log").write_text(done.stderr)
+    return folder
+
+
+def test_every_blurred_frame_is_replaced_by_a_sharp_one(folder: Path) -> None:
+    with h5py.File(folder / "truth.h5") as file:
+        blurred, recollects = file["truth/blurred"][()], file["truth/recollects"][()]
+    planned = np.flatnonzero(blurred & (recollects < 0)).tolist()
+    assert planned == [6, 7, 13]
+    rows = {int(row["index"]): row for row in table(folder / "session" / "frames.csv") if row["kind"] == "projection"}
+    assert sorted(rows) == list(range(len(blurred)))
+    for index, row in rows.items():
+        assert row["recollects"] == ("" if recollects[index] < 0 else str(recollects[index]))
+        assert (row["verdict"] == "blurred") == blurred[index], row
+    assert {int(recollects[index]) for index, row in rows.items()
+            if recollects[index] >= 0 and row["verdict"] == "sharp"} == set(planned)
+
+
+def test_requests_tell_the_story(folder: Path) -> None:
+    requests = {int(row["index"]): row for row in table(folder / "session" / "recollections.csv")}
+    assert {index: (row["state"], row["tries"]) for index, row in requests.items()} == {
+        6: ("served", "2"), 7: ("served", "1"), 13: ("served", "1")}
+    assert "taken again: 4 frames" in (folder / "simulator.log").read_text()
+
+
+def test_frames_taken_again_disturb_no_account(folder: Path) -> None:
+    accounting = json.loads((folder / "session" / "summary.json").read_text())["accounting"]
+    assert {name: accounting[name]["count"] for name in ("missing", "duplicate", "out_of_order", "refused")} == {
+        "missing": 0, "duplicate": 0, "out_of_order": 0, "refused": 0}
+
+
+def test_the_drift_of_a_frame_taken_again_is_that_of_its_own_time(folder: Path) -> None:
+    with h5py.File(folder / "truth.h5") as file:
+        drift_px, recollects = file["truth/drift_px"][()], file["truth/recollects"][()]
+    rows = {int(row["index"]): row for row in table(folder / "session" / "frames.csv") if row["kind"] == "projection"}
+    for index in np.flatnonzero(recollects >= 0):
+        if rows[index]["verdict"] == "sharp":
+            measured = float(rows[index]["drift_y_px"]), float(rows[index]["drift_x_px"])
+            np.testing.assert_allclose(measured, drift_px[index], atol=0.5)
+
+
+def test_the_demo_closes_the_loop() -> None:
+    demo = Demo()
+    simulator = demo._commands["simulator"]
+    assert simulator[simulator.index("--recollect") + 1] == demo.results
+    demo.stop()

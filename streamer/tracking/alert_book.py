@@ -23,8 +23,11 @@ Key = tuple[str, int]
 Spot = tuple[str, str]
 """What has one alert at a time: rule and view."""
 
-TELL_EVERY_S = 0.5
-"""A count that grows is told no more often than this."""
+TELL_HZ = 5.0
+"""A count that grows is told no more often than this..."""
+TELL_AT_ONCE = 10.0
+"""...but for so many times in a row."""
+_WHOLE = 1.0 - 1e-6
 QUIET_S = 300.0
 """A burst is over when its rule has not fired for so long, however few frames have passed."""
 MOST_OPEN = 10_000
@@ -44,6 +47,9 @@ class _Entry:
     """Nobody has acknowledged it since then; shelving begins it anew."""
     fired: float
     told: float
+    """It was last told, or was to be."""
+    credit: float = TELL_AT_ONCE - 1.0
+    """Times that it may still be told at once."""
     lasting: bool = False
     untold: bool = False
     shelved_until: float | None = None
@@ -112,7 +118,7 @@ class AlertBook:
             self._last_id += 1
             alert = Alert(id=self._last_id, raised_at=utc_text(at) or "", severity=severity, rule=rule, text=text,
                           acquisition=acquisition, view=view, index=index, changed_at=utc_text(at))
-            entry = self._entries[alert.id] = _Entry(alert, now, now, now, lasting)
+            entry = self._entries[alert.id] = _Entry(alert, now, now, now, lasting=lasting)
             self._current[spot] = alert.id
             found += [*self._make_room(at), alert]
         else:
@@ -189,8 +195,8 @@ class AlertBook:
                 found += self.lapse(entry.alert.rule, entry.alert.view, at=at)
             if escalate_s and now - entry.since >= escalate_s and _is_waiting(entry.alert):
                 found += self._change(entry, at, escalated=True, severity=_worse(entry.alert.severity, "MAJOR"))
-            if entry.untold and (flush or now - entry.told >= TELL_EVERY_S):
-                found += self._tell(entry, urgent=True)
+            if entry.untold:
+                found += self._tell(entry, urgent=flush)
         return found
 
     def asked(self, key: Key, *, at: float) -> list[Alert]:
@@ -232,6 +238,7 @@ class AlertBook:
             "last_id": self._last_id,
             "entries": [{
                 "alert": msgspec.to_builtins(entry.alert), "lasting": entry.lasting, "untold": entry.untold,
+                "credit": entry.credit,
                 "asked": [list(key) for key in sorted(entry.asked)],
                 **{name: getattr(entry, name) + self._epoch for name in _TIMES},
             } for entry in self._entries.values()],
@@ -247,8 +254,8 @@ class AlertBook:
         for kept in state["entries"]:
             alert = msgspec.convert(kept["alert"], Alert)
             since, fired, told = (now - max(0.0, at - kept[name]) for name in _TIMES)
-            entry = _Entry(alert, since, fired, told, bool(kept["lasting"]), bool(kept["untold"]),
-                           asked={(str(name), int(index)) for name, index in kept["asked"]})
+            entry = _Entry(alert, since, fired, told, float(kept["credit"]), bool(kept["lasting"]),
+                           bool(kept["untold"]), asked={(str(name), int(index)) for name, index in kept["asked"]})
             until = unix_of(alert.shelved_until)
             if until is not None:
                 entry.shelved_until = entry.since = now + max(0.0, until - at)
@@ -281,10 +288,12 @@ class AlertBook:
 
     def _tell(self, entry: _Entry, *, urgent: bool) -> list[Alert]:
         now = self._clock()
-        if not urgent and now - entry.told < TELL_EVERY_S:
-            entry.untold = True
+        entry.credit = min(entry.credit + TELL_HZ * (now - entry.told), TELL_AT_ONCE)
+        entry.told = now
+        entry.untold = not urgent and entry.credit < _WHOLE
+        if entry.untold:
             return []
-        entry.told, entry.untold = now, False
+        entry.credit = max(entry.credit - 1.0, 0.0)
         return [entry.alert]
 
     def _forget(self, alert: Alert) -> None:

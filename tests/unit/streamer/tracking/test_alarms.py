@@ -10,7 +10,7 @@ from streamer.records import Alert, Event, FrameRow, Leaving, StageMove
 from streamer.settings import AlertsSettings
 from streamer.tracking import alert_book, exposure
 from streamer.tracking.alarms import Alarms
-from streamer.tracking.alert_book import TELL_EVERY_S
+from streamer.tracking.alert_book import TELL_AT_ONCE, TELL_HZ
 from streamer.tracking.alert_rules import BAD_FRAMES, TAKEN
 from streamer.tracking.recognition import DARK, FLAT
 
@@ -238,7 +238,7 @@ def test_ten_thousand_in_a_burst_make_one_alert_for_each_rule_and_view():
     counts = {(alert.rule, alert.view): alert.count for alert in newest.values()}
     assert counts == {("blurred_frame", "view 0"): 5000, ("blurred_frame", "view 1"): 5000, ("malformed", ""): 10_000,
                       ("blurred_series", "view 0"): 1, ("blurred_series", "view 1"): 1}
-    assert told <= 3 * (5 / TELL_EVERY_S + 2) + 2
+    assert told <= 3 * (5.0 * TELL_HZ + TELL_AT_ONCE + 2) + 2
     assert len(msgspec.json.encode(alarms.snapshot())) < 50_000
 
 

@@ -8,7 +8,7 @@ from support.clocks import Clock
 
 from streamer.clock import utc_text
 from streamer.records import Alert
-from streamer.tracking.alert_book import QUIET_S, TELL_EVERY_S, AlertBook
+from streamer.tracking.alert_book import QUIET_S, TELL_HZ, AlertBook
 
 KEY = ("scan", 7)
 
@@ -161,22 +161,32 @@ def test_all_alerts_that_nobody_has_seen_are_acknowledged_at_once(book):
 
 
 def test_a_growing_count_is_told_at_a_bounded_rate_and_its_end_always(book):
-    for _ in range(100):
-        book.clock.now += TELL_EVERY_S / 10
+    for count in range(1, 11):
         book.raise_blurred()
-    assert len(book.told) in range(9, 13)
-    book.clock.now += TELL_EVERY_S
+        assert book.newest.count == count   # the first ones at once
+    for _ in range(100):
+        book.clock.now += 0.1 / TELL_HZ
+        book.raise_blurred()
+    assert len(book.told) in range(19, 22)
+    book.clock.now += 1.0 / TELL_HZ
     book.tick()
-    assert book.newest.count == 100
+    assert book.newest.count == 110
+
+
+def test_a_count_that_grows_slowly_is_told_every_time(book):
+    for count in range(1, 100):
+        book.raise_blurred()
+        assert book.newest.count == count
+        book.clock.now += 1.0 / TELL_HZ
 
 
 def test_a_condition_that_flaps_is_told_at_a_bounded_rate(book):
     for _ in range(100):
-        book.clock.now += TELL_EVERY_S / 10
+        book.clock.now += 0.1 / TELL_HZ
         book.take(book.book.fire("stalled", "MAJOR", "no frame", at=1.0, lasting=True))
         book.take(book.book.end("stalled", "", at=1.0))
     assert len(book.told) < 30
-    book.clock.now += TELL_EVERY_S
+    book.clock.now += 1.0 / TELL_HZ
     book.tick()
     assert (book.newest.id, book.newest.count, book.newest.active) == (1, 100, False)
 

@@ -72,6 +72,11 @@ def particles_of(flow: FlowResult) -> list[Particle]:
     return _list(flow, "particles", Particle)
 
 
+def reason_of(flow: FlowResult, name: str) -> str:
+    """Return why there are none of ``regions`` or ``particles``, or not all; empty text if that is not said."""
+    return str((flow.analysis or {}).get(f"{name}_reason") or "")
+
+
 def volume_of(flow: FlowResult) -> Volume | None:
     """Return the representative volume of a field."""
     found = _read((flow.analysis or {}).get("representative_volume"), Volume)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
@@ -35,6 +37,11 @@ WAITING = frozenset({"new", "requested"})
 """States of an alert that nobody has acknowledged; a request for its frames is no acknowledgement."""
 
 Sequel = Literal["ok", "gap", "restart"]
+Extra = Literal["strain", "regions", "analysis"]
+EXTRAS: tuple[Extra, ...] = ("strain", "regions", "analysis")
+"""What a field may come with."""
+MOST_ANALYSED = 48
+"""Fields of about 200 kB that are kept for these, of the views seen last."""
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 
 
@@ -80,7 +87,11 @@ class Store:
         self._recollections: dict[int, tuple[int, Recollection]] = {}
         self.status: Status | None = None
         self.picture: Picture | None = None
+        self.pictures, self.picture_at = 0, 0.0
+        """How many have come, and when the newest one did, by `time.monotonic`."""
         self.flow: FlowResult | None = None
+        self._analysed: OrderedDict[tuple[str, Extra], FlowResult] = OrderedDict()
+        """Newest field of each view that came with an extra: the streamer works them out from time to time only."""
         self.newest: Key | None = None
         """The projection received last."""
         self._newest_at = ""
@@ -192,9 +203,16 @@ class Store:
 
     def _take_image(self, result: Result) -> None:
         self.picture = picture_of(result)
+        self.pictures, self.picture_at = self.pictures + 1, time.monotonic()
 
     def _take_flow(self, result: Result) -> None:
-        self.flow = flow_of(result)
+        self.flow = flow = flow_of(result)
+        for extra in EXTRAS:
+            if getattr(flow, extra) is not None:
+                self._analysed[flow.view, extra] = flow
+                self._analysed.move_to_end((flow.view, extra))
+        while len(self._analysed) > MOST_ANALYSED:
+            self._analysed.popitem(last=False)
 
     def _put(self, row: FrameRow, sequence: int) -> bool:
         if not self._table.put(row, sequence):
@@ -247,6 +265,12 @@ class Store:
             if isinstance(which, Key):
                 which = table.find(which)
             return None if which is None or which >= table.length else table.row(int(which))
+
+    def analysed(self, extra: Extra, view: str | None) -> FlowResult | None:
+        """Return the newest field of a view, or of any for None, that came with its strain, regions or analysis."""
+        with self._lock:
+            return next((flow for (of, what), flow in reversed(self._analysed.items())
+                         if what == extra and view in (None, of)), None)
 
     def place(self, key: Key) -> int | None:
         """Return the position of a row."""

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from monitor.panels.base import Panel, Scene
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline
 from monitor.rows import Key
+from monitor.store import Extra
 from streamer.records import FlowResult
 
 NONE_YET = ("no displacement field yet: the first comes when a frame can be compared with its reference; "
             "flow.enabled switches them on")
 
+NOT_WORKED_OUT = "the streamer did not work it out (flow.analysis_s says how often it does)"
+
 
 class FieldPanel(Panel):
     """Shows the field of the selected frame, or the newest one; drawn anew only when it is another."""
+
+    extra: ClassVar[Extra | None] = None
+    """What the field has to come with; live, the newest one that has it is shown."""
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
@@ -27,7 +35,9 @@ class FieldPanel(Panel):
     def refresh(self, scene: Scene) -> None:
         """Draw the field if it is another one, or looks otherwise now."""
         self._scene = scene
-        flow, why = field_of(scene)
+        if scene.behind is not None and scene.selected is None and self._drawn is not None:
+            return   # the display is paused
+        flow, why = field_of(scene, self.extra)
         what = (flow, scene.pixel_size_nm, self.theme, why)
         if self._drawn is not None and all(old is new or old == new
                                            for old, new in zip(self._drawn, what, strict=True)):
@@ -56,9 +66,11 @@ class FieldPanel(Panel):
         return f" {flow.index} against {flow.reference_index}"
 
 
-def field_of(scene: Scene) -> tuple[FlowResult | None, str]:
-    """Return the field of the selected frame, else the newest one; None with the reason."""
+def field_of(scene: Scene, extra: Extra | None = None) -> tuple[FlowResult | None, str]:
+    """Return the field of the selected frame, else the newest one, if possible with an extra; None with the reason."""
     live = scene.flow
+    if extra is not None and scene.selected is None and live is not None and getattr(live, extra) is None:
+        live = scene.store.analysed(extra, scene.view) or live
     if scene.selected is None or (live is not None and Key(live.acquisition, live.index) == scene.selected):
         return live, "" if live is not None else NONE_YET
     if scene.shelf is None:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from pyqtgraph.Qt import QtCore, QtWidgets
 
-from monitor.analysis import Particle, particles_of
-from monitor.panels.field import FieldPanel
+from monitor.analysis import Particle, particles_of, reason_of
+from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline
 from monitor.words import DASH, measured, value
@@ -130,6 +130,7 @@ class ParticlesPanel(FieldPanel):
     """A table; a click on a line marks its particle on the picture."""
 
     title = "Particles"
+    extra = "analysis"
     marked = QtCore.Signal(object)
     """A `Place`, or None when nothing is to be marked any more."""
 
@@ -160,15 +161,16 @@ class ParticlesPanel(FieldPanel):
         del pixel_size_nm
         particles = particles_of(flow)
         if not particles:
-            why = "did not look for them" if flow.analysis is None or "particles" not in flow.analysis else "found none"
-            return f"no particles of frame {flow.index}: the streamer {why}"
+            found_none = reason_of(flow, "particles") or "the streamer found none"
+            return f"no particles of frame {flow.index}: {NOT_WORKED_OUT if flow.analysis is None else found_none}"
         self.model.set_particles(particles)
         lengths = [length for length in map(amplitude, particles) if length is not None]
         lost = len(particles) - len(lengths)
         median = f"   median {value(float(np.median(lengths)), digits=2, unit='px')}" if lengths else ""
         self._legend.set_runs([
             (self.whose(flow), self.theme.dim), (f"   {len(particles)} particles{median}", self.theme.text),
-            (f"   {lost} not measured" if lost else "", self.theme.minor)])
+            (f"   {lost} not measured" if lost else "", self.theme.minor),
+            (f"   {reason_of(flow, 'particles')}", self.theme.dim)])
         self._select_again()
         return ""
 

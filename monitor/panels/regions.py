@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitor.analysis import Region, regions_of
-from monitor.panels.field import FieldPanel
+from monitor.analysis import Region, reason_of, regions_of
+from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
 from monitor.panels.maps import FieldMap
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline
@@ -27,6 +27,7 @@ class RegionsPanel(FieldPanel):
     """A map in one colour per region, and how each of them moves."""
 
     title = "Regions"
+    extra = "regions"
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
@@ -46,10 +47,10 @@ class RegionsPanel(FieldPanel):
     def draw(self, flow: FlowResult, pixel_size_nm: float | None) -> str:
         """Colour the regions and name their motion."""
         if flow.regions is None:
-            return f"no regions of frame {flow.index}: the streamer did not work them out"
+            return f"no regions of frame {flow.index}: {NOT_WORKED_OUT}"
         numbers = np.unique(flow.regions[flow.regions >= 0]).tolist()
         if not numbers:
-            return f"frame {flow.index}: no point of the field is valid, so there are no regions"
+            return f"no regions of frame {flow.index}: {reason_of(flow, 'regions') or 'no point of the field is valid'}"
         self.map.show_colours(flow, painted(flow.regions), pixel_size_nm=pixel_size_nm)
         about = {region.number: region for region in regions_of(flow)}
         what = "one region: all moves as a whole" if len(numbers) == 1 else f"{len(numbers)} regions"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from monitor.panels.base import Action
-from monitor.panels.field import FieldPanel
+from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
 from monitor.panels.maps import FieldMap
 from monitor.panels.parts import Choice, Empty
 from monitor.panels.timeline import Timeline
@@ -43,6 +43,7 @@ class StrainPanel(FieldPanel):
     """A map on the grid of the field, in diverging colours about zero."""
 
     title = "Strain"
+    extra = "strain"
     actions_by_key = (Action("Y", "next_quantity", "next quantity of the strain map"),)
 
     def __init__(self, timeline: Timeline) -> None:
@@ -66,7 +67,7 @@ class StrainPanel(FieldPanel):
     def draw(self, flow: FlowResult, pixel_size_nm: float | None) -> str:
         """Draw the chosen quantity."""
         if flow.strain is None:
-            return f"no strain of frame {flow.index}: the streamer did not work it out"
+            return f"no strain of frame {flow.index}: {NOT_WORKED_OUT}"
         quantity = QUANTITIES[self.choice.currentText()]
         plane = quantity.scale * flow.strain[STRAIN_PLANES.index(quantity.plane)]
         known = plane[np.isfinite(plane)]

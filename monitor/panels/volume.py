@@ -9,7 +9,7 @@ import pyqtgraph as pg
 
 from monitor.analysis import Volume, volume_of
 from monitor.panels.base import new_plot, style_plot
-from monitor.panels.field import FieldPanel
+from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline
 from monitor.theme import Theme
@@ -24,6 +24,7 @@ class VolumePanel(FieldPanel):
     """Deviation of amplitude and of direction between boxes, both in parts of one."""
 
     title = "Representative volume"
+    extra = "analysis"
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
@@ -60,7 +61,7 @@ class VolumePanel(FieldPanel):
         """Draw the curves and the smallest size that has settled."""
         study = volume_of(flow)
         if study is None:
-            return f"no representative volume of frame {flow.index}: the streamer did not work it out"
+            return f"no representative volume of frame {flow.index}: {NOT_WORKED_OUT}"
         size = np.array(study.size_px)
         amplitude, direction = deviations(study)
         known = np.concatenate([amplitude, direction])

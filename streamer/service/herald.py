@@ -10,8 +10,8 @@ from streamer import notify
 from streamer.clock import utc_text
 from streamer.errors import SessionError
 from streamer.journal import Journal
-from streamer.notify import Display, Messenger
-from streamer.records import SEVERITIES, Alert, FrameRow, Notice, Occasion, Recollection, Status
+from streamer.notify import Display
+from streamer.records import SEVERITIES, Alert, FrameRow, Notice, Occasion, Recollection, Severity, Status
 from streamer.service.courier import WAITING, Courier
 from streamer.service.presenter import Presenter
 from streamer.service.recorder import Recorder
@@ -46,7 +46,8 @@ class Herald:
         self._messengers, self._displays = notify.open_all(settings)
         self._couriers: dict[str, Courier] = {}
         self._presenters: list[Presenter] = []
-        self._known: OrderedDict[int, Alert] = OrderedDict()
+        self._known: OrderedDict[int, tuple[Alert, frozenset[str]]] = OrderedDict()
+        """Alerts, and the channels that have told of them and not yet that they are over."""
         self._decided: dict[str, list[Notice]] = defaultdict(list)
 
     @property
@@ -54,11 +55,17 @@ class Herald:
         """What shows how things stand."""
         return list(self._displays)
 
+    def recall(self, journal: Journal) -> None:
+        """Learn what an earlier run on this session has told, before anything new is recorded."""
+        for _, alert in journal.alerts():
+            told = {one.name for one in self._messengers if not notify.is_over(alert)
+                    and SEVERITIES.index(alert.severity) >= SEVERITIES.index(one.severity)}
+            self._remember(alert, frozenset(told))
+
     def start(self, journal: Journal) -> None:
-        """Begin to tell, with what an earlier run on this session has left."""
+        """Begin to tell and to show, with what an earlier run has left."""
         self._presenters = [Presenter(display) for display in self._displays]
         for _, alert in journal.alerts():
-            self._remember(alert)
             self._show(alert)
         for messenger in self._messengers:
             courier = self._couriers[messenger.name] = Courier(messenger, self._settings, session=self._session)
@@ -75,15 +82,17 @@ class Herald:
         """Decide through which channels an alert, or its new state, is to be told."""
         if not self._messengers:
             return []
-        before = self._known.get(alert.id)
-        self._remember(alert)
+        before, told = self._known.get(alert.id, (None, frozenset()))
         notices = []
         for messenger in self._messengers:
-            occasion = _occasion(before, alert, messenger)
+            name = messenger.name
+            occasion = _occasion(before, alert, loud=messenger.severity, told=name in told)
             if occasion is not None:
-                notice = Notice(channel=messenger.name, occasion=occasion, sequence=sequence, alert=alert)
+                told = told - {name} if occasion == "closed" else told | {name}
+                notice = Notice(channel=name, occasion=occasion, sequence=sequence, alert=alert)
                 notices.append(notice)
-                self._decided[messenger.name].append(notice)
+                self._decided[name].append(notice)
+        self._remember(alert, told)
         return notices
 
     def publish(self, fields: Any) -> None:
@@ -118,8 +127,8 @@ class Herald:
         for presenter in self._presenters:
             presenter.put(matter)
 
-    def _remember(self, alert: Alert) -> None:
-        self._known[alert.id] = alert
+    def _remember(self, alert: Alert, told: frozenset[str]) -> None:
+        self._known[alert.id] = alert, told
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
@@ -131,20 +140,28 @@ def _left(journal: Journal, channel: str) -> list[Notice]:
         return []
 
 
-def _occasion(before: Alert | None, alert: Alert, messenger: Messenger) -> Occasion | None:
-    """Tell why somebody should hear of an alert now; None when there is no news for this messenger."""
-    loud, severity = SEVERITIES.index(messenger.severity), SEVERITIES.index(alert.severity)
-    if severity < loud or _is_shelved(alert):
-        return None
-    silent = before is None or notify.is_over(before) or _is_shelved(before)
-    was = -1 if before is None or silent else SEVERITIES.index(before.severity)
+def _occasion(before: Alert | None, alert: Alert, *, loud: Severity, told: bool) -> Occasion | None:
+    """Tell why somebody should hear of an alert now; None when there is no news.
+
+    Parameters
+    ----------
+    before, alert
+        Its earlier state and its new one.
+    loud : str
+        Severity from which on somebody wants to hear of it.
+    told : bool
+        Whether somebody has heard of it, and not yet that it is over.
+    """
     if notify.is_over(alert):
-        return "closed" if was >= loud else None
-    if was < loud:
+        return "closed" if told else None
+    severity = SEVERITIES.index(alert.severity)
+    if severity < SEVERITIES.index(loud) or _is_shelved(alert):
+        return None
+    if not told or before is None or _is_shelved(before):
         return None if alert.who else "new"
-    if alert.escalated and before is not None and not before.escalated:
+    if alert.escalated and not before.escalated:
         return "escalated"
-    return "worse" if severity > was else None
+    return "worse" if severity > SEVERITIES.index(before.severity) else None
 
 
 def _is_shelved(alert: Alert) -> bool:

@@ -110,6 +110,7 @@ class Service:
         self._pixel_size_nm = settings.pixel_size_nm or None
         self._acquisition = ""
         try:
+            self.herald.recall(self.journal)
             self._continuity.begin()
         except TxmError:
             self._abandon()

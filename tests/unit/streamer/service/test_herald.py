@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.notices import Site, alert, site
 from support.waiting import wait_until
 
-from streamer.errors import ChannelError
+from streamer.errors import ChannelError, SessionError
 from streamer.journal import Journal
-from streamer.notify import Matter
+from streamer.notify import Matter, is_over
 from streamer.records import Alert, FrameRow, Status
 from streamer.service import presenter
 from streamer.service.herald import Herald
@@ -34,6 +36,7 @@ class Run:
         self.herald = Herald(settings, session="day1")
         self.recorder = Recorder(journal, due=self.herald.due,
                                  publish=lambda topic, sequence, fields, arrays: self.herald.publish(fields))
+        self.herald.recall(journal)
         self.herald.start(journal)
 
     def record(self, *alerts: Alert) -> None:
@@ -88,6 +91,25 @@ def states(*changes: dict[str, Any]) -> list[Alert]:
 def test_a_channel_hears_of_what_is_news(life: list[Alert], occasions: list[str]) -> None:
     herald = Herald(update(Settings(), {"notify.webhook_url": "http://host/"}), session="s")
     assert [notice.occasion for state in life for notice in herald.due(state, 1)] == occasions
+
+
+LIVES = st.lists(st.fixed_dictionaries({
+    "severity": st.sampled_from(["MINOR", "MAJOR", "INVALID"]),
+    "state": st.sampled_from(["new", "new", "requested", "recollected", "acknowledged", "closed"]),
+    "active": st.booleans(), "escalated": st.booleans(), "index": st.sampled_from([None, 3]),
+    "shelved_until": st.sampled_from([None, None, "2001-01-01T00:00:00.000000Z", "2999-01-01T00:00:00.000000Z"]),
+    "who": st.sampled_from(["", "", "me"]), "count": st.integers(1, 5)}), max_size=12)
+
+
+@given(LIVES)
+def test_whatever_happens_to_an_alert_its_story_makes_sense(life: list[dict[str, Any]]) -> None:
+    herald = Herald(update(Settings(), {"notify.webhook_url": "http://host/"}), session="s")
+    told_of = [notice for state in states(*life) for notice in herald.due(state, 1)]
+    assert all(notice.alert.severity != "MINOR" for notice in told_of if notice.occasion != "closed")
+    assert all((notice.occasion == "closed") == is_over(notice.alert) for notice in told_of)
+    for before, after in itertools.pairwise(told_of):   # what is over is told once, and begins with "new" again
+        assert before.occasion != "closed" or after.occasion == "new"
+    assert not told_of or told_of[0].occasion == "new"
 
 
 def test_each_channel_has_its_own_least_severity(tmp_path: Path) -> None:
@@ -153,6 +175,24 @@ def test_ten_thousand_alerts_reach_a_channel_once_each_within_its_rate(tmp_path:
     assert len(hook.calls) <= 2 + number // 500
     assert all(later - earlier >= 0.045 for earlier, later in itertools.pairwise(hook.calls))
     assert left(tmp_path) == []
+
+
+def test_when_the_journal_cannot_be_written_people_hear_of_it_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_journal: Journal, _batch: object) -> None:
+        raise SessionError("disk full")
+
+    with site() as hook, Journal(tmp_path, create=True) as journal:
+        run = Run(journal, webhook_url=hook.url)
+        monkeypatch.setattr(Journal, "write", full)
+        run.record(alert(1, rule="journal"))
+        wait_until(lambda: told(hook) == [(1, "new")])
+        wait_until(lambda: run.tick() or not run.herald._couriers["webhook"]._told)   # type: ignore[func-returns-value]
+        monkeypatch.undo()
+        run.close()
+    assert left(tmp_path) == []
+    assert told(hook) == [(1, "new")]
 
 
 def test_a_hanging_channel_costs_the_analysis_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ Levels = tuple[float, float]
 Bytes = NDArray[np.uint8]
 
 QUANTILES = (0.005, 0.995)
-SAMPLE = 20_000
+SAMPLE = 10_000
 """Pixels from which levels are taken."""
 PATIENCE = 0.12
 """Levels stay until they are off by this share of their range, so that the picture does not flicker."""

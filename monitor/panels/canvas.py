@@ -41,6 +41,9 @@ class Canvas(pg.GraphicsView):
                      self.scale_text, self.hint):
             self.box.addItem(item, ignoreBounds=item is not self.ground)
         self.colours = ColourBar()
+        keeps = self.colours.sizePolicy()
+        keeps.setRetainSizeWhenHidden(True)   # the picture stays where it is from mode to mode
+        self.colours.setSizePolicy(keeps)
         self.chip = QtWidgets.QLabel(self)   # of the widget: it stays in sight when the picture is zoomed
         self.composition: Composition | None = None
         self._mode = 0
@@ -129,7 +132,8 @@ class Canvas(pg.GraphicsView):
             levels = [(level - layer.offset) / layer.scale for level in self._levels[key]]
         if self._painted.get(item) is not layer.pixels:
             self._painted[item] = layer.pixels
-            item.setLookupTable(table(layer.colours) if layer.colours else None, update=False)
+            mapped = layer.colours not in ("", "grey")   # Qt paints grey by itself, twice as fast
+            item.setLookupTable(table(layer.colours) if mapped else None, update=False)
             item.setImage(layer.pixels, levels=levels, autoLevels=False)
         elif levels is not None and tuple(levels) != tuple(item.levels):
             item.setLevels(levels)

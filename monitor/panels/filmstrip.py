@@ -183,6 +183,9 @@ class FilmstripPanel(Panel):
         self.strip = Strip()
         self.bar = QtWidgets.QScrollBar(QtCore.Qt.Orientation.Horizontal)
         self.bar.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
+        keeps = self.bar.sizePolicy()
+        keeps.setRetainSizeWhenHidden(True)   # the tiles keep their size when there comes something to scroll
+        self.bar.setSizePolicy(keeps)
         self.following = True
         self._selected: Key | None = None
         self._body.addWidget(self.strip, 1)
@@ -226,6 +229,7 @@ class FilmstripPanel(Panel):
         self.bar.setPageStep(max(strip.width(), 1))
         self.bar.setSingleStep(strip.step_px)
         self.bar.setRange(0, max(0, strip.length_px - strip.width()))
+        self.bar.setVisible(self.bar.maximum() > 0)
         if self.following:
             self.bar.setValue(self.bar.maximum())
         self.bar.blockSignals(blocked)

@@ -52,6 +52,7 @@ class FramePanel(Panel):
         self._seen: Look | None = None
         self._shown: tuple[int, Material] | None = None
         self._arrowed: Any = None
+        self._scale_runs: list[str] = []
         self.canvas = Canvas()
         self.spot = pg.ScatterPlotItem(pxMode=False, brush=None)
         """Ring around what is marked."""
@@ -224,8 +225,9 @@ class FramePanel(Panel):
 
     def _draw_spot(self) -> None:
         seen, place = self._seen, self._marked
-        if seen is None or place is None or self._is_spectrum():
-            self.spot.setData([], [])
+        shown = seen is not None and place is not None and not self._is_spectrum()
+        self.spot.setVisible(shown)
+        if seen is None or place is None or not shown:
             return
         drift = seen.drift
         row = seen.row
@@ -267,7 +269,9 @@ class FramePanel(Panel):
             text = f"arrows{whose} × {arrows.gain}" if arrows.count else f"flow{whose}: nothing above the noise"
             runs.append(f"<span style='color:{colour}'>{text}</span>")
         self.canvas.scale_text.setVisible(bool(runs))
-        self.canvas.scale_text.setHtml("<br>".join(runs))
+        if runs != self._scale_runs:
+            self._scale_runs = runs
+            self.canvas.scale_text.setHtml("<br>".join(runs))
 
     def _scale_arrows(self, step: int) -> None:
         now = GAINS.index(self.canvas.arrows.gain)

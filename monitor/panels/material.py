@@ -44,40 +44,63 @@ def look(scene: Scene, *, with_flow: bool) -> Look | None:
         picture = scene.shelf.picture(key, place="frame") if scene.shelf is not None else _ALONE
     row = scene.store.row(key)
     flow = _flow(scene, key, picture.thing) if with_flow else NOTHING
-    return Look(key, picture, row, flow, _place(flow.thing, row), scene.selected is not None)
+    return Look(key, picture, row, flow, _place(scene, flow.thing, row), scene.selected is not None)
 
 
 def material(scene: Scene, seen: Look, mode: Mode, *, other: bool) -> Material:
     """Collect what a mode needs to show a frame whose picture is here."""
-    picture, row, shelf = seen.picture.thing, seen.row, scene.shelf
+    picture, shelf = seen.picture.thing, scene.shelf
     raw = reference = NOTHING
     if "raw" in mode.needs:
         raw = shelf.picture(seen.key, place="raw", kind="raw") if shelf is not None else _ALONE
     if "reference" in mode.needs:
         reference = _reference(scene, seen)
     drift = None
-    if row is not None and row.drift_y_px is not None and row.drift_x_px is not None:
-        drift = row.drift_y_px, row.drift_x_px
+    if "reference" in mode.needs:
+        drift = drift_between(scene, seen.row, _reference_index(scene, seen))
     flows = "flow" in mode.needs
     return Material(
-        picture=picture, raw=raw, reference=reference, drift=drift if "reference" in mode.needs else None,
+        picture=picture, raw=raw, reference=reference, drift=drift,
         flow=seen.flow if flows else NOTHING, flow_drift=seen.drift if flows else (0.0, 0.0),
         spectra=picture.spectra if "spectra" in mode.needs else None, other=other,
         pixel_size_nm=picture.pixel_size_nm or scene.pixel_size_nm)
 
 
+def _reference_index(scene: Scene, seen: Look) -> int | None:
+    """Return the frame to compare with: that of the displacement fields of the view, else of the drift.
+
+    The drift is measured against newer and newer frames while the sample moves on; the fields keep theirs.
+    """
+    flow = scene.flow
+    if flow is not None and seen.row is not None and (flow.acquisition, flow.view) == (seen.key.acquisition,
+                                                                                       seen.row.view):
+        return flow.reference_index
+    return seen.row.reference_index if seen.row is not None else None
+
+
 def _reference(scene: Scene, seen: Look) -> Found:
-    """Return the picture of the frame that this one's drift was measured against."""
-    if seen.row is None or seen.row.reference_index is None:
+    """Return the picture of the frame that this one is compared with."""
+    index = _reference_index(scene, seen)
+    if seen.row is None or index is None:
         return Found(why=f"frame {seen.key.index} has no reference: its drift could not be measured"
                      if seen.row is not None else "what was measured of this frame is not here yet")
-    key = Key(seen.key.acquisition, seen.row.reference_index)
+    key = Key(seen.key.acquisition, index)
     if key == seen.key:
         return seen.picture
     if scene.shelf is None:
         return _ALONE
     found = scene.shelf.picture(key, place="reference")
     return found if found.thing is not None else Found(why=f"the reference's picture is not here yet: {found.why}")
+
+
+def drift_between(scene: Scene, row: FrameRow | None, index: int | None) -> tuple[float, float] | None:
+    """Return where the sample went from a frame of the same acquisition to that of the row; None if not known."""
+    if row is None or index is None or row.drift_y_px is None or row.drift_x_px is None:
+        return None
+    first = row if row.index == index else scene.store.row(Key(row.acquisition, index))
+    if first is None or first.drift_y_px is None or first.drift_x_px is None:
+        return None
+    return row.drift_y_px - first.drift_y_px, row.drift_x_px - first.drift_x_px
 
 
 def _flow(scene: Scene, key: Key, picture: Picture | None) -> Found:
@@ -93,10 +116,7 @@ def _flow(scene: Scene, key: Key, picture: Picture | None) -> Found:
     return Found(why="no displacement field of this view yet")
 
 
-def _place(flow: FlowResult | None, row: FrameRow | None) -> tuple[float, float]:
+def _place(scene: Scene, flow: FlowResult | None, row: FrameRow | None) -> tuple[float, float]:
     if flow is None:
         return 0.0, 0.0
-    if (row is not None and row.reference_index == flow.reference_index
-            and row.drift_y_px is not None and row.drift_x_px is not None):
-        return row.drift_y_px, row.drift_x_px
-    return flow.drift_y_px, flow.drift_x_px
+    return drift_between(scene, row, flow.reference_index) or (flow.drift_y_px, flow.drift_x_px)

@@ -24,7 +24,9 @@ class Region(QtCore.QObject):
 
     def __init__(self, box: pg.ViewBox, parent: QtCore.QObject) -> None:
         super().__init__(parent)
-        self.rectangle = pg.ROI((0, 0), (10, 10), pen=pg.mkPen(CORE), hoverPen=pg.mkPen("#ffffff"), rotatable=False)
+        self.rectangle = pg.ROI((0, 0), (10, 10), pen=pg.mkPen(CORE), hoverPen=pg.mkPen("#ffffff"), rotatable=False,
+                                handlePen=pg.mkPen("#ffffff", width=2), handleHoverPen=pg.mkPen("#ffffff", width=3))
+        self.rectangle.handleSize = 8
         for corner, opposite in (((0, 0), (1, 1)), ((1, 1), (0, 0)), ((1, 0), (0, 1)), ((0, 1), (1, 0))):
             self.rectangle.addScaleHandle(corner, opposite)
         self.rectangle.setZValue(20)
@@ -78,6 +80,7 @@ class Region(QtCore.QObject):
         mean, scatter = _inside(layer, (top, left, height, width))
         unit = f" {layer.unit}" if layer.unit else ""
         text = "no values inside" if mean is None else f"mean {mean:.4g} ± {scatter:.2g}{unit}"
+        moved = "no displacement known here"
         if flow is not None:
             rows = _within(flow.grid_y_px + drift[0], top, height)
             columns = _within(flow.grid_x_px + drift[1], left, width)
@@ -85,9 +88,9 @@ class Region(QtCore.QObject):
             if valid.any():
                 y, x = (float(np.median(plane[rows, columns][valid])) for plane in flow.displacement_px)
                 nm = f" ({np.hypot(y, x) * pixel_size_nm:.0f} nm)" if pixel_size_nm else ""
-                text += (f"\nmedian displacement y {value(y, digits=2, signed=True)}, "
+                moved = (f"median displacement y {value(y, digits=2, signed=True)}, "
                          f"x {value(x, digits=2, signed=True)} px{nm}")
-        self.text.setText(f"{height} × {width} px at y {top}, x {left}\n{text}")
+        self.text.setText(f"{height} × {width} px at y {top}, x {left}\n{text}\n{moved}")
         self.text.setPos(left, top)
 
     def _moved(self) -> None:

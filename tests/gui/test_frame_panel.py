@@ -43,6 +43,12 @@ def show(window: Window, qtbot: Any, name: str) -> FramePanel:
     return panel
 
 
+def moved(index: int) -> tuple[float, float]:
+    """Where the sample went since frame 0, the reference."""
+    row, first = make_row(index), make_row(0)
+    return row.drift_y_px - first.drift_y_px, row.drift_x_px - first.drift_x_px   # type: ignore[operator]
+
+
 def full_flow(index: int) -> Any:
     flow = make_flow(index)
     planes = np.stack([np.full(flow.valid.shape, 0.01 * (number + 1), np.float32)
@@ -188,11 +194,11 @@ def test_a_blurred_frame_can_be_seen_with_its_blur_taken_out(
 def test_difference_and_overlay_compare_with_the_reference(asking: Window, panel: FramePanel, qtbot: Any) -> None:
     show(asking, qtbot, "difference")
     qtbot.waitUntil(lambda: panel.canvas.top.image is not None and panel.canvas.top.isVisible())
-    row = make_row(59)
+    y, x = moved(59)
     change = panel.canvas.top.image
     assert change.shape == make_picture(0).shape
     assert np.isnan(change[:10]).all()                       # where the reference has not been
-    assert f"drift y {row.drift_y_px:+.1f}, x {row.drift_x_px:+.1f} px taken out" in panel.words.text()
+    assert f"drift y {y:+.1f}, x {x:+.1f} px taken out" in panel.words.text()
     assert panel.canvas.top.levels[0] == -panel.canvas.top.levels[1]
     assert panel.variant.text() == "drift taken out"
     qtbot.keyClick(asking, QtCore.Qt.Key.Key_X)
@@ -209,6 +215,20 @@ def test_difference_and_overlay_compare_with_the_reference(asking: Window, panel
     assert not panel.variant.isVisible()
     np.testing.assert_array_equal(panel.canvas.ground.image, make_picture(59))
     assert not panel.canvas.top.isVisible()
+
+
+def test_the_drift_to_a_newer_key_frame_is_a_difference(
+    asking: Window, panel: FramePanel, streamer: FakeStreamer, qtbot: Any,
+) -> None:
+    streamer.frame(make_row(60, reference_index=44, acquisition="scan-2"))
+    streamer.frame(make_row(44, acquisition="scan-2"))
+    streamer.image(60, acquisition="scan-2")
+    qtbot.waitUntil(lambda: len(asking.store) == 62 and asking.store.picture.acquisition == "scan-2")
+    show(asking, qtbot, "overlay")   # the only field is one of another acquisition
+    row, key = make_row(60), make_row(44)
+    y, x = row.drift_y_px - key.drift_y_px, row.drift_x_px - key.drift_x_px   # type: ignore[operator]
+    qtbot.waitUntil(lambda: f"drift y {y:+.1f}, x {x:+.1f} px taken out" in panel.words.text())
+    assert "frame 44" in panel.words.text()
 
 
 def test_raw_is_asked_for(asking: Window, panel: FramePanel, qtbot: Any) -> None:
@@ -228,7 +248,7 @@ def test_fields_are_mapped_with_a_colour_bar(filled: Window, streamer: FakeStrea
     np.testing.assert_allclose(canvas.top.image[flow.valid], np.hypot(*flow.displacement_px)[flow.valid], rtol=1e-5)
     box = canvas.top.mapRectToParent(canvas.top.boundingRect())
     assert (box.height(), box.width()) == (240, 320)
-    assert box.top() == pytest.approx(make_row(59).drift_y_px + 0.5)
+    assert box.top() == pytest.approx(moved(59)[0] + 0.5)
     assert canvas.colours.title == "px\nnm"
     number, nm = (float(text) for text in canvas.colours.texts[-1].split("\n"))
     assert nm == pytest.approx(21 * number, rel=0.02)
@@ -363,14 +383,14 @@ def test_a_region_is_dragged_read_and_followed(asking: Window, panel: FramePanel
     assert f"mean {inside.mean():.4g} ± {inside.std():.2g}" in text
     assert "median displacement y " in text
     drag(panel, qtbot, (left + width / 2, top + height / 2), (left + width / 2 + 40, top + height / 2 + 20))
-    moved = panel.region.inside()
-    assert moved[:2] == pytest.approx((top + 20, left + 40), abs=2)
-    assert moved[2:] == pytest.approx((height, width), abs=1)
-    inside = make_picture(59)[moved[0]:moved[0] + moved[2], moved[1]:moved[1] + moved[3]] / 65_535
+    after = panel.region.inside()
+    assert after[:2] == pytest.approx((top + 20, left + 40), abs=2)
+    assert after[2:] == pytest.approx((height, width), abs=1)
+    inside = make_picture(59)[after[0]:after[0] + after[2], after[1]:after[1] + after[3]] / 65_535
     assert f"mean {inside.mean():.4g} ± {inside.std():.2g}" in panel.region.text.toPlainText()
     qtbot.mouseClick(panel.follow, QtCore.Qt.MouseButton.LeftButton)
     assert asked == [("set", {"settings": dict(zip(
-        ("forecast.top_px", "forecast.left_px", "forecast.height_px", "forecast.width_px"), moved, strict=True))})]
+        ("forecast.top_px", "forecast.left_px", "forecast.height_px", "forecast.width_px"), after, strict=True))})]
     qtbot.keyClick(asking, QtCore.Qt.Key.Key_I)
     assert not panel.region.visible
     assert not panel.follow.isVisible()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from pyqtgraph.Qt import QtCore, QtWidgets
 from monitor import jpeg
 from monitor.commander import Answer, Commander
 from monitor.feed import Feed
+from monitor.gauge import Gauge
 from monitor.keys import fill_menus, gather, keys_dialog
 from monitor.layout import Docks
 from monitor.panels.banner import BannerPanel
@@ -95,7 +95,7 @@ class Window(QtWidgets.QMainWindow):
         self._newest: Key | None = None
         self._session = ""
         self._message, self._message_until = "", 0.0
-        self._painted: deque[float] = deque(maxlen=200)
+        self._gauge, self._unpainted = Gauge(), False
         self._keys: QtWidgets.QDialog | None = None
         self._settings = settings
         kinds = (BannerPanel, *(kind for kinds in PANELS.values() for kind in kinds), StatusPanel)
@@ -129,12 +129,12 @@ class Window(QtWidgets.QMainWindow):
     def scene(self) -> Scene:
         """Put together what is to be shown now."""
         now = time.monotonic()
-        recent = sum(now - at < 5.0 for at in self._painted)
         return Scene(
             store=self.store, charts=self._charts, picture=self._picture, flow=self._flow, status=self.store.status,
             link=self.feed.link(), newest=self._newest, selected=self.selected, view=self.view,
             behind=None if self._paused_at is None else max(0, len(self.store) - self._paused_at),
-            shown_hz=recent / 5.0, locked=self.locked, shelf=self.shelf, thumbnails=self.thumbnails,
+            shown_hz=self._gauge.hz, skipped=self._gauge.skipped, paint_ms=self._gauge.delay_ms, locked=self.locked,
+            shelf=self.shelf, thumbnails=self.thumbnails,
             message=self._message if now < self._message_until else "",
         )
 
@@ -299,7 +299,8 @@ class Window(QtWidgets.QMainWindow):
         self.news.connect(self._on_news)
         self.answered.connect(self._show_answer)
         self.feed.notify = self.news.emit
-        self.panel(FramePanel).painted.connect(lambda: self._painted.append(time.monotonic()))
+        self.panel(FramePanel).painted.connect(self._await_paint)
+        self.panel(FramePanel).canvas.viewport().installEventFilter(self)
         self.panel(BannerPanel).view_chosen.connect(self._choose_view)
         for panel in self.panels.values():
             panel.chosen.connect(self._choose)
@@ -307,6 +308,16 @@ class Window(QtWidgets.QMainWindow):
         self.docks.turned.connect(self._show_panel)
         for panel in self.panels.values():
             panel.asked.connect(self.ask)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """See when a new picture is really on screen: when the view has been painted, not when it was told to."""
+        if self._unpainted and event.type() == QtCore.QEvent.Type.Paint:
+            self._unpainted = False
+            QtCore.QTimer.singleShot(0, self._gauge.painted)
+        return bool(super().eventFilter(watched, event))
+
+    def _await_paint(self) -> None:
+        self._unpainted = True
 
     def _on_news(self) -> None:
         for notice in self.feed.taken():
@@ -327,7 +338,10 @@ class Window(QtWidgets.QMainWindow):
         self.panel(PathPanel).fit()
 
     def _refresh_picture(self) -> None:
-        if not self.paused:
+        if self.paused:
+            self._gauge.pause(self.store.pictures)
+        else:
+            self._gauge.take(self.store.pictures, self.store.picture_at)
             self._newest = self.store.newest
             self._picture = self._of_view(self.store.picture, self._picture)
             self._flow = self._of_view(self.store.flow, self._flow)

@@ -100,6 +100,30 @@ def length_um(length_px: float | None, pixel_size_nm: float | None, *, digits: i
     return f"{length_px * pixel_size_nm / 1000:+.{digits}f} µm"
 
 
+def duration(seconds: float) -> str:
+    """Write how long something lasted, in the largest unit that fits.
+
+    >>> duration(40.0), duration(5400.0), duration(86400.0 * 600)
+    ('40 s', '1.5 h', '600 days')
+    """
+    for length, unit in ((2 * 86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= length:
+            size = 86400.0 if unit == "days" else length
+            return f"{value(seconds / size, digits=1 if unit == 'h' else 0)} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def came_late_s(row: FrameRow | None) -> float | None:
+    """Return how long after its exposure a frame came; None where that is not known."""
+    if row is None:
+        return None
+    try:
+        exposed, received = (datetime.fromisoformat(at or "") for at in (row.exposed_at, row.received_at))
+        return (received - exposed).total_seconds()
+    except (ValueError, TypeError):
+        return None
+
+
 def clock(at: str | None) -> str:
     """Write the local time of day of a moment in ISO 8601."""
     try:

@@ -25,9 +25,10 @@ class StatusPanel(Panel):
         self._body.setContentsMargins(6, 2, 6, 2)
         line = QtWidgets.QHBoxLayout()
         line.setSpacing(12)
-        self.rates, self.lag, self.queue, self.lost, self.odd = (QtWidgets.QLabel() for _ in range(5))
+        self.rates, self.lag, self.queue, self.lost, self.skipped, self.odd = self._labels = [
+            QtWidgets.QLabel() for _ in range(6)]
         self.link = ElidedLabel()
-        for label in (self.rates, self.lag, self.queue, self.lost, self.odd):
+        for label in self._labels:
             line.addWidget(label)
         line.addWidget(self.link, 1)
         self._body.addLayout(line)
@@ -36,7 +37,7 @@ class StatusPanel(Panel):
         """Show the newest heartbeat."""
         status = scene.status
         if status is None:
-            for label in (self.rates, self.lag, self.queue, self.lost, self.odd):
+            for label in self._labels:
                 label.setText("")
             self.link.setText(scene.link.endpoint)
             return
@@ -45,7 +46,11 @@ class StatusPanel(Panel):
                            f"in {status.received_hz:.1f}/s  measured {status.measured_hz:.1f}/s  "
                            f"shown {scene.shown_hz:.1f}/s")
         self._colour(self.rates, self.theme.minor if old else None)
-        self.rates.setToolTip("frames per second: received and measured by the streamer, painted here")
+        self.rates.setToolTip("frames per second: received and measured by the streamer, painted here\n"
+                              f"{_delay(scene)}")
+        self.skipped.setText(f"skipped {scene.skipped}")
+        self.skipped.setToolTip("pictures that came and were not painted, because newer ones came first; every row and "
+                                f"every alert is counted all the same\n{_delay(scene)}")
         median, p95 = (value(lag, digits=0) for lag in (status.latency_median_ms, status.latency_p95_ms))
         self.lag.setText(f"lag {median} / {p95} ms")
         self.lag.setToolTip("received to published, median and 95 %, over the last frames")
@@ -75,11 +80,20 @@ class StatusPanel(Panel):
     @staticmethod
     def _link(status: Status, scene: Scene) -> str:
         age = DASH if status.last_frame_age_s is None else f"{status.last_frame_age_s:.1f} s ago"
-        return (f"last frame {age}  ·  {scene.link.endpoint}  ·  session {status.session_dir}  ·  "
-                f"txm-live {status.version}")
+        free = status.disk_free_gb
+        room = "" if free is None else f"disk {value(free, digits=0, unit='GB')} free  ·  "
+        return (f"last frame {age}  ·  {room}{scene.link.endpoint}  ·  txm-live {status.version}  ·  "
+                f"session {status.session_dir}")
 
     @staticmethod
     def _colour(label: QtWidgets.QLabel, colour: str | None) -> None:
         style = f"color: {colour};" if colour else ""
         if label.styleSheet() != style:
             label.setStyleSheet(style)
+
+
+def _delay(scene: Scene) -> str:
+    if scene.paint_ms is None:
+        return "no picture was painted yet"
+    median, p95 = scene.paint_ms
+    return f"message received to picture painted: {median:.0f} ms, 95 % within {p95:.0f} ms"

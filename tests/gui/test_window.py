@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from monitor.panels.statusbar import StatusPanel
 from monitor.panels.table import COLUMNS, TablePanel
 from monitor.rows import Key
 from monitor.window import Window
-from streamer.records import Alert
+from monitor.words import measured
+from streamer.records import Alert, Recollection
 
 pytestmark = [pytest.mark.gui, pytest.mark.qt_log_ignore("propagateSizeHints", "XDG_RUNTIME_DIR")]
 
@@ -164,11 +166,76 @@ def test_banner_names_the_newest_frame_in_px_and_um(filled: Window) -> None:
     numbers = filled.panel(BannerPanel).numbers
     row = make_row(59)
     assert numbers["frame"].text() == "59"
-    assert numbers["blur"].text() == f"{row.blur_length_px:.1f} px"
+    assert numbers["blur"].text() == measured(row.blur_length_px, row.blur_length_sigma_px).split(" ")[0] + " px"
     assert numbers["drift y"].text() == f"{row.drift_y_px:+.2f} px"
     assert numbers["drift x caption"].text() == f"drift x  {row.drift_x_px * 0.021:+.2f} µm"
     assert numbers["flagged"].text() == str(len(FLAGGED))
     assert "LIVE" in filled.panel(BannerPanel).chip.text()
+
+
+def test_banner_counts_what_waits(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    fields = {"raised_at": moment(1), "rule": "blurred_frame", "severity": "MAJOR"}
+    streamer.alert(Alert(id=4, text="take it again", index=47, count=3, escalated=True, **fields))
+    streamer.alert(Alert(id=5, text="kept quiet", shelved_until="2999-01-01T00:00:00+00:00", **fields))
+    streamer.alert(Alert(id=6, text="seen", state="acknowledged", who="ann", **fields))
+    streamer.alert(Alert(id=3, text="another", **fields))
+    streamer.recollect(Recollection(id=1, requested_at=moment(1), acquisition="scan-1", index=47, view="A", reason="x"))
+    qtbot.waitUntil(lambda: len(filled.store.alerts()) == 4 and len(filled.store.recollections()) == 1)
+    filled.refresh_now()
+    banner = filled.panel(BannerPanel)
+    assert banner.alert.text() == "▲ MAJOR  frame 47  (3 frames)  ESCALATED  take it again  ·  1 more  ·  1 shelved"
+    assert banner.numbers["asked"].text() == "1"
+    jitter = [math.hypot(row.jitter_y_px, row.jitter_x_px) for row in map(make_row, range(60)) if row.index != 30]
+    rms = math.sqrt(sum(size**2 for size in jitter) / len(jitter))
+    assert banner.numbers["jitter"].text() == measured(rms, rms / math.sqrt(2 * 59)).split(" ")[0] + " px"
+
+
+def test_a_recording_is_no_live_beam(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    banner = filled.panel(BannerPanel)
+    assert "LIVE" in banner.chip.text()
+    streamer.frame(make_row(60, exposed_at="2025-06-01T09:00:00+00:00"))
+    qtbot.waitUntil(lambda: "REPLAY" in banner.chip.text())
+    assert "273 days after their exposure" in banner.note.text()
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_Space)
+    assert banner.chip.text().startswith("PAUSED")
+
+
+def test_every_frame_can_be_stepped_to(filled: Window, qtbot: Any) -> None:
+    for key, index in ((QtCore.Qt.Key.Key_Left, 58), (QtCore.Qt.Key.Key_Left, 57), (QtCore.Qt.Key.Key_Right, 58),
+                       (QtCore.Qt.Key.Key_Right, 59), (QtCore.Qt.Key.Key_Right, 59), (QtCore.Qt.Key.Key_Home, 0),
+                       (QtCore.Qt.Key.Key_Left, 0), (QtCore.Qt.Key.Key_Right, 1)):
+        qtbot.keyClick(filled, key)
+        assert filled.selected == Key("scan-1", index)
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_End)
+    assert filled.selected is None
+
+
+def test_views_are_turned_by_key(window: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    for index in range(6):
+        streamer.frame(make_row(index, view="AB"[index % 2]))
+    qtbot.waitUntil(lambda: len(window.store) == 6)
+    window.refresh_now()
+    for expected in ("A", "B", None, "A"):
+        qtbot.keyClick(window, QtCore.Qt.Key.Key_PageDown)
+        assert window.view == expected
+    qtbot.keyClick(window, QtCore.Qt.Key.Key_PageUp)
+    assert window.view is None
+
+
+def test_skipped_pictures_and_their_delay_are_told(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    panel = filled.panel(StatusPanel)
+    qtbot.waitUntil(lambda: filled.scene().paint_ms is not None)
+    before = filled.scene().skipped
+    for index in range(60, 70):
+        streamer.image(index)
+    filled._pacers["picture"]._timer.stop()
+    deadline = QtCore.QDeadlineTimer(5000)
+    while filled.store.pictures < 11 and not deadline.hasExpired():   # the loop of Qt stands still meanwhile
+        QtCore.QThread.msleep(5)
+    filled.refresh_now()
+    assert filled.scene().skipped == before + 9
+    assert panel.skipped.text() == f"skipped {before + 9}"
+    assert "message received to picture painted" in panel.skipped.toolTip()
 
 
 def test_status_bar_counts_and_names_losses(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:

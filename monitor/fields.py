@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +55,15 @@ def moved(flow: FlowResult) -> Moved:
     noise = np.where(np.isfinite(sigma), NOISE_SIGMAS * sigma, NOISE_PX)
     direction = np.degrees(np.arctan2(-y, x)) % 360.0   # y points down
     return Moved(amplitude, direction, amplitude > noise, flow.valid.size)
+
+
+def way(y_px: float, x_px: float) -> str:
+    """Write the direction of a vector: 0° = to the right, 90° = up on the screen, counter-clockwise.
+
+    >>> way(0.0, 1.0), way(-1.0, 0.0), way(0.0, -1.0), way(1e-9, 1.0)
+    ('0°', '90°', '180°', '0°')
+    """
+    return f"{round(math.degrees(math.atan2(-y_px, x_px))) % 360}°"
 
 
 def histogram(values: NDArray[Any], *, most: int = 40, least: int = 8) -> tuple[NDArray[np.float64], Counts]:

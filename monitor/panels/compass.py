@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
-from monitor.fields import BANDS, SECTORS, Rose, moved, rose
+from monitor.fields import BANDS, SECTORS, Rose, moved, rose, way
 from monitor.panels.field import FieldPanel
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline
 from monitor.theme import DARK, Theme
-from monitor.words import both_units, value
+from monitor.words import both_units
 from streamer.records import FlowResult
 
 LABELS = (("+x", 0.0), ("−y (up)", 90.0), ("−x", 180.0), ("+y (down)", 270.0))
@@ -123,13 +123,12 @@ class CompassPanel(FieldPanel):
         self.dial.show_rose(counted)
         edges = counted.edges_px
         y, x = counted.mean_px
-        degrees = value(math.degrees(math.atan2(-y, x)), digits=0)
         runs: list[tuple[str, str | None]] = [(self.whose(flow), self.theme.dim), ("  ", None)]
         for band, colour in enumerate(self.dial.colours()):
             upper = f"–{edges[band + 1]:.2g}" if band + 1 < BANDS else "+"
             runs += [(" ■", colour.name()), (f"{edges[band]:.2g}{upper}", self.theme.text)]
         runs += [(" px", self.theme.text),
-                 (f"   mean {both_units(math.hypot(y, x), pixel_size_nm)} at {degrees}°", self.theme.text),
+                 (f"   mean {both_units(math.hypot(y, x), pixel_size_nm)} at {way(y, x)}", self.theme.text),
                  (f"   outer ring: {int(counted.counts.sum(axis=0).max())} points", self.theme.dim),
                  (f"   {counted.undirected} below the noise", self.theme.dim)]
         self._legend.set_runs(runs)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitor.analysis import Region, reason_of, regions_of
+from monitor.fields import way
 from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
 from monitor.panels.maps import FieldMap
 from monitor.panels.parts import Empty
@@ -88,6 +89,5 @@ def motion_words(region: Region | None, pixel_size_nm: float | None) -> str:
     if region is None:
         return ""
     y, x = region.displacement_y_px, region.displacement_x_px
-    degrees = value(math.degrees(math.atan2(-y, x)), digits=0)
     turn = "" if region.rotation_deg is None else f", turned {value(region.rotation_deg, digits=2, signed=True)}°"
-    return f"{both_units(math.hypot(y, x), pixel_size_nm)} at {degrees}°{turn}"
+    return f"{both_units(math.hypot(y, x), pixel_size_nm)} at {way(y, x)}{turn}"

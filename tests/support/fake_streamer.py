@@ -16,6 +16,7 @@ import numpy as np
 import zmq
 
 from streamer.records import (
+    STRAIN_PLANES,
     Accounting,
     Alert,
     Command,
@@ -89,6 +90,31 @@ def make_flow(
         index=index, acquisition=acquisition, view=view, reference_index=0, drift_y_px=0.0, drift_x_px=0.0,
         grid_y_px=grid_y, grid_x_px=grid_x, displacement_px=field, valid=valid, sigma_px=sigma.astype(np.float32),
         flow_median_px=0.7, flow_p95_px=1.3, elapsed_ms=11.0)
+
+
+def make_analysed_flow(index: int, **fields: Any) -> FlowResult:
+    """The swelling field with its strain, two regions, three particles (the last not measured) and a volume."""
+    flow = make_flow(index)
+    grid = flow.valid.shape
+    strain = np.zeros((len(STRAIN_PLANES), *grid), np.float32)
+    for name, value in (("divergence", 0.025), ("shear", -0.01), ("principal_largest", 0.0125),
+                        ("divergence_sigma", 0.002), ("shear_sigma", 0.002)):
+        strain[STRAIN_PLANES.index(name)] = value
+    strain[:, ~flow.valid] = np.nan
+    left = np.broadcast_to(flow.grid_x_px < SHAPE[1] / 2, grid)
+    regions = np.where(flow.valid, np.where(left, 1, 3), -1).astype(np.int16)
+    groups = [{"number": number, "points": int((regions == number).sum()), "displacement_y_px": 0.0,
+               "displacement_x_px": shift, "rotation_deg": 0.1} for number, shift in ((1, -0.8), (3, 0.6))]
+    particles = [{"number": number, "centre_y_px": 20.0 * number, "centre_x_px": 30.0 * number, "area_px2": area,
+                  "displacement_y_px": y, "displacement_x_px": x, "sigma_y_px": 0.03, "sigma_x_px": 0.12,
+                  "rotation_deg": 1.25, "rotation_sigma_deg": 0.2, "dilation": 0.0, "dilation_sigma": 0.01,
+                  "valid": number != 7} for number, area, y, x in
+                 ((2, 300.0, 0.3, -0.4), (5, 120.0, -1.2, 0.5), (7, 900.0, 0.0, 0.0))]
+    volume = {"size_px": [24.0, 60.0, 120.0, 200.0], "amplitude_deviation_px": [0.35, 0.14, 0.05, None],
+              "direction_deviation_deg": [40.0, 12.0, 4.0, 2.0], "amplitude_settled_px": 90.0,
+              "direction_settled_px": 110.0, "mean_amplitude_px": 0.7}
+    analysis = {"regions": groups, "particles": particles, "representative_volume": volume}
+    return msgspec.structs.replace(flow, **({"strain": strain, "regions": regions, "analysis": analysis} | fields))
 
 
 def make_spectra(index: int, *, acquisition: str = "scan-1", view: str = "A", **fields: Any) -> SpectraResult:

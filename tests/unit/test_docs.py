@@ -12,6 +12,7 @@ import pytest
 import typer
 import zmq
 from support.live import FREE_PORTS, Live, live
+from support.waiting import wait_until
 
 import monitor.cli
 import simulator.cli
@@ -88,7 +89,7 @@ def test_settings_named_in_the_text_exist() -> None:
     for page in PAGES:
         for word in INLINE.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
             key = word.removeprefix("--set ").partition("=")[0].strip()
-            if re.fullmatch(r"[a-z]+\.[a-z_]+", key) and key.partition(".")[0] in sections and not key.endswith(".csv"):
+            if re.fullmatch(r"[a-z]+\.[a-z_]+", key) and key.partition(".")[0] in sections and not key.endswith((".csv", ".sqlite")):
                 assert key in known, f"{name_of(page)} names the setting {key}, which does not exist"
 
 
@@ -175,14 +176,17 @@ def test_listeners_and_commands_work_on_a_live_streamer(
     with live(tmp_path / "session", "engine.kind=inline", "flow.enabled=false") as run:
         run_block(1, {"tcp://127.0.0.1:5555": run.service.status().frames_endpoint})
         run.collect("frame", 4)
-        assert list(run_block(5, addresses(run))["table"]) == [("scan", number) for number in range(4)]
-        assert run_block(4, addresses(run))["answer"]["ok"] is True
+        assert list(run_block(6, addresses(run))["table"]) == [("scan", number) for number in range(4)]
+        assert run_block(5, addresses(run))["answer"]["ok"] is True
+        pictures = run_block(4, addresses(run))
+        wait_until(lambda: len(pictures["film"](run.client)[0]) == 2, what="both thumbnails")
+        assert pictures["brightness"](run.client, 3).shape == (160, 200)
         run_block(3, addresses(run))
         assert "status" in capsys.readouterr().out
 
 
 def test_every_python_block_of_the_protocol_is_run() -> None:
-    assert len(RUNNABLE) == len(SENDERS) + 3
+    assert len(RUNNABLE) == len(SENDERS) + 4
 
 
 def test_default_addresses_are_those_of_the_settings() -> None:

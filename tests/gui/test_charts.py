@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from pyqtgraph.Qt import QtCore, QtWidgets
-from support.fake_streamer import make_analysed_flow, make_flow, make_row
+from support.fake_streamer import FakeStreamer, make_analysed_flow, make_flow, make_row
 
 from monitor.fields import BANDS, SECTORS, moved
 from monitor.panels.base import Panel, Scene
@@ -19,6 +19,7 @@ from monitor.panels.deformation import DeformationPanel
 from monitor.panels.displacements import DisplacementsPanel
 from monitor.panels.drift import DriftPanel
 from monitor.panels.flow_histograms import FlowHistogramsPanel
+from monitor.panels.frame import FramePanel
 from monitor.panels.jitter import JitterPanel
 from monitor.panels.particles import COLUMNS, ParticlesPanel, Place
 from monitor.panels.path import PathPanel, outlines
@@ -28,9 +29,11 @@ from monitor.panels.spectra import SpectraPanel
 from monitor.panels.strain import QUANTITIES, StrainPanel
 from monitor.panels.timeline import Timeline
 from monitor.panels.volume import VolumePanel
-from monitor.rows import Charts, RowTable
+from monitor.rows import Charts, Key, RowTable
+from monitor.shelf import Found
 from monitor.store import Store
 from monitor.theme import DARK, LIGHT
+from monitor.window import Window
 from streamer.records import FlowResult, FrameRow, JitterAxis, Leaving, Status, ViewMotion
 
 pytestmark = [pytest.mark.gui, pytest.mark.qt_log_ignore("propagateSizeHints", "XDG_RUNTIME_DIR")]
@@ -332,7 +335,6 @@ def test_the_newest_analysis_stays_while_fields_come_without(shown: Callable[...
 
 
 def test_a_selected_frame_has_its_own_field(shown: Callable[..., Any]) -> None:
-    from monitor.rows import Key
     from monitor.shelf import Found
 
     class Shelf:
@@ -355,3 +357,19 @@ def test_all_charts_fit_where_they_are_small(shown: Callable[..., Any]) -> None:
         assert panel.minimumSizeHint().width() <= 330, kind
         assert not panel.grab().isNull()
         assert isinstance(panel, QtWidgets.QFrame)
+
+
+def test_a_particle_is_ringed_on_the_picture(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    streamer.flow(make_analysed_flow(59, drift_y_px=4.0, drift_x_px=-2.0))
+    qtbot.waitUntil(lambda: filled.store.analysed("analysis", "A") is not None)
+    filled.refresh_now()
+    filled.docks.show(ParticlesPanel)
+    table, spot = filled.panel(ParticlesPanel).table, filled.panel(FramePanel).spot
+    filled.refresh_now()
+    qtbot.mouseClick(table.viewport(), QtCore.Qt.MouseButton.LeftButton,
+                     pos=table.visualRect(table.model().index(1, 0)).center())
+    seen = filled.panel(FramePanel)._seen
+    (x,), (y,) = spot.getData()
+    assert (y, x) == pytest.approx((100.0 + seen.drift[0], 150.0 + seen.drift[1]))
+    filled.panel(FramePanel).mark(None)
+    assert spot.getData()[0].size == 0

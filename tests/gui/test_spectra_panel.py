@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from support.fake_streamer import PIXEL_SIZE_NM, FakeStreamer, make_spectra
 
 from monitor.panels.spectra import SpectraPanel, whole
+from monitor.rows import Key
 from monitor.window import Window
 
 pytestmark = [pytest.mark.gui, pytest.mark.qt_log_ignore("propagateSizeHints", "XDG_RUNTIME_DIR")]
@@ -69,3 +71,28 @@ def test_the_picture_of_a_spectrum_is_completed_by_symmetry() -> None:
     assert full.shape == (4, 4)
     np.testing.assert_array_equal(full, full[::-1, ::-1])
     np.testing.assert_array_equal(full[:, 2:], half)
+
+
+def test_the_spectra_of_a_selected_frame_are_asked_for(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    streamer.answers["spectra"] = lambda index, acquisition: {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in msgspec.structs.asdict(make_spectra(index, acquisition=acquisition)).items()}
+    panel = show(filled, streamer, qtbot, 59, reference_horizontal=None, reference_vertical=None)
+    assert all(not curve.getData()[0].size for curve in panel.directions["x"].lost.curves)
+    filled.commander.start()
+    try:
+        filled.select(Key("scan-1", 21))
+        qtbot.waitUntil(lambda: panel.shown is not None and panel.shown.index == 21)
+        assert panel._legend.text().startswith(" 21")
+        for axis in "xy":   # the frame lost power against the reference: the ground between the two tells
+            reference, frame = (curve.getData()[1] for curve in panel.directions[axis].lost.curves)
+            assert np.all(frame <= reference)
+            assert (reference - frame).max() > 0.1
+        streamer.answers["spectra"] = lambda index, acquisition: {"index": "x"}
+        filled.select(Key("scan-1", 34))
+        qtbot.waitUntil(lambda: "the spectra of frame 34 cannot be had" in panel.empty.text())
+        filled.select(None)
+        assert panel.shown is not None
+        assert panel.shown.index == 59
+    finally:
+        filled.commander.stop()

@@ -29,10 +29,15 @@ def _meta(
 class FramesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where frames come from."""
 
-    endpoint: Annotated[str, Meta(description="Address of the sender of frames.")] = "tcp://127.0.0.1:5555"
+    endpoint: Annotated[
+        str,
+        Meta(description="Where frames come from: tcp://HOST:PORT (ZeroMQ), pva://NAME (EPICS), folder://PATH (files "
+             "as they land), file://PATH (a file that grows)."),
+    ] = "tcp://127.0.0.1:5555"
     pattern: Annotated[
-        Literal["sub", "pull"],
-        Meta(description="'sub' listens beside others; 'pull' takes frames away from every other puller."),
+        Literal["sub", "pull", "req"],
+        Meta(description="Of ZeroMQ: 'sub' listens beside others; 'pull' takes frames away from every other puller; "
+             "'req' asks for each frame (Karabo)."),
     ] = "sub"
     bind: Annotated[bool, Meta(description="Bind the address here instead of connecting to the sender.")] = False
     protocol: Annotated[
@@ -55,6 +60,16 @@ class FramesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     largest_mb: Annotated[
         float, _meta("Frames larger than this are refused.", unit="MB", low=0.001, high=4096.0)
     ] = 512.0
+    pva_queue: Annotated[
+        int,
+        _meta("Of EPICS: pictures that the server holds for us before it drops.", unit="frames", low=2, high=100_000),
+    ] = 100
+    attributes: Annotated[
+        tuple[str, ...],
+        Meta(description="Of EPICS: which attributes of a picture become which fields of a frame, such as "
+             "angle_deg=SampleTheta or energy_ev=Energy*1000; fields: acquisition, angle_deg, energy_ev, exposure_s, "
+             "kind, pixel_size_nm, view."),
+    ] = ()
 
 
 class ResultsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from streamer.errors import RecordingError
-from streamer.formats._recording import Contents, Pictures, Recording
+from streamer.formats._recording import Contents, Pictures, Recording, as_frame
 from streamer.records import Kind
 
-__all__ = ["Contents", "Format", "Pictures", "Recording", "names", "open_recording", "summaries"]
+__all__ = ["Contents", "Format", "Pictures", "Recording", "as_frame", "names", "open_recording", "summaries"]
 
 
 class Format(Protocol):

@@ -55,6 +55,10 @@ def open_source(settings: FramesSettings, *, known: Callable[[Frame | Refusal], 
         from streamer.sources.growing import GrowingSource  # noqa: PLC0415
 
         return GrowingSource(settings.endpoint, known=known)
+    if settings.endpoint.startswith("pva://"):
+        from streamer.sources.epics import EpicsSource  # noqa: PLC0415
+
+        return EpicsSource(settings)
     from streamer.sources.zeromq import ZeroMQSource  # noqa: PLC0415
 
     return ZeroMQSource(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import time
@@ -24,6 +25,11 @@ _TRANSPORT_LIMIT = 4
 """A part this many times larger than allowed makes the transport drop its sender. Smaller ones are read and refused by
 name, because after a drop the frames until the reconnection are lost, too."""
 _SPARE_BYTES = 1 << 20
+_KINDS = {"sub": zmq.SUB, "pull": zmq.PULL, "req": zmq.REQ}
+_REQUEST = b"next"
+"""What the Karabo bridge is asked with."""
+_PATIENCE_S = 5.0
+"""A request that was not answered for so long is given up: its answer is lost with the server that had it."""
 _OPTIONS = (
     (zmq.LINGER, 0),
     (zmq.RECONNECT_IVL, 100), (zmq.RECONNECT_IVL_MAX, 5000),
@@ -67,7 +73,7 @@ class ZeroMQSource:
 
     def __init__(self, settings: FramesSettings, *, context: zmq.Context[zmq.Socket[bytes]] | None = None) -> None:
         _check_port(settings.endpoint)
-        self.waits = settings.pattern == "pull"
+        self.waits = settings.pattern != "sub"
         self._dialect: Dialect | None = None
         self._fixed = settings.protocol != AUTO
         if self._fixed:
@@ -78,7 +84,10 @@ class ZeroMQSource:
         self._largest_bytes = int(settings.largest_mb * 1e6)
         self._context = zmq.Context() if context is None else context
         self._owns_context = context is None
-        self._socket = self._context.socket(zmq.SUB if settings.pattern == "sub" else zmq.PULL)
+        self._settings = settings
+        self._asked_at: float | None = None
+        """When the frame that has not come yet was asked for (pattern req)."""
+        self._socket = self._context.socket(_KINDS[settings.pattern])
         try:
             self._endpoint = self._link(settings)
         except zmq.ZMQError as error:
@@ -104,8 +113,11 @@ class ZeroMQSource:
         """
         if self._train:
             return self._train.popleft()
+        if self._settings.pattern == "req":
+            self._ask()
         if not self._socket.poll(math.ceil(max(0.0, timeout_s) * 1000)):
             return None
+        self._asked_at = None
         try:
             parts: list[Buffer] = [part.buffer for part in self._socket.recv_multipart(zmq.NOBLOCK, copy=False)]
         except zmq.Again:   # another thread of the library took it back, such as a peer that died in between
@@ -148,6 +160,19 @@ class ZeroMQSource:
             return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._socket.connect(settings.endpoint)
         return settings.endpoint
+
+    def _ask(self) -> None:
+        """Ask for the next frame; who does not answer is asked anew through another socket, as a request must be."""
+        now = time.monotonic()
+        if self._asked_at is not None and now - self._asked_at < _PATIENCE_S:
+            return
+        if self._asked_at is not None:
+            self._socket.close(0)
+            self._socket, self._asked_at = self._context.socket(zmq.REQ), None
+            self._link(self._settings)
+        with contextlib.suppress(zmq.Again):   # nobody is there yet
+            self._socket.send(_REQUEST, zmq.NOBLOCK)
+            self._asked_at = now
 
     def _decode(self, parts: list[Buffer], received_at: float) -> Decoded:
         dialect = self._dialect

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -135,15 +134,11 @@ def test_the_commands(scan, tmp_path):
     assert command("convert", scan, scan).returncode == 2
 
 
-REAL = Path(__file__).resolve().parents[4] / "shared" / "data"
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real recordings are not here")
 @pytest.mark.parametrize("name", ["xradia_tomopy/test_chip00.xrm", "xradia_tomopy/txrm_test_chip_tomo.txrm",
                                   "tooth_dxchange/tooth.h5", "mudic_tensile/mudic_ut_every5_crop.tif"])
-def test_real_recordings_survive_the_way_there_and_back(name, tmp_path):
-    with open_recording(REAL / name) as recording:
+def test_real_recordings_survive_the_way_there_and_back(real_data, name, tmp_path):
+    with open_recording(real_data / name) as recording:
         convert(recording, tmp_path / "out.h5")
-    before, after = frames_of(REAL / name), frames_of(tmp_path / "out.h5")
+    before, after = frames_of(real_data / name), frames_of(tmp_path / "out.h5")
     assert [told(frame) for frame in after] == [told(frame) for frame in before]
     assert all(np.array_equal(one.pixels, other.pixels) for one, other in zip(before, after, strict=True))

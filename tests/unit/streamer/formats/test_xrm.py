@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import struct
 from datetime import UTC
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from streamer.formats import open_recording
 from streamer.formats._views import name_views
 from streamer.records import Frame, Refusal
 
-REAL = Path(__file__).resolve().parents[5] / "shared" / "data" / "xradia_tomopy"
 STACK = np.random.default_rng(3).integers(0, 60_000, (5, 11, 17)).astype(np.uint16)
 
 
@@ -137,14 +135,14 @@ def test_views_of_one_angle_and_energy_need_no_name():
     assert name_views(2, angles_deg=[1.0]) == ["", ""]
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real Xradia files are not here")
 @pytest.mark.parametrize("name", ["test_chip00.xrm", "txrm_test_chip_tomo.txrm"])
-def test_real_files_are_read_as_by_another_reader(name):
-    with txrm2tiff.open_txrm(REAL / name) as other:
+def test_real_files_are_read_as_by_another_reader(real_data, name):
+    path = real_data / "xradia_tomopy" / name
+    with txrm2tiff.open_txrm(path) as other:
         expected, angles = other.get_images(), other.image_info["Angles"]
         reference = other.get_reference() if other.has_reference else None
         exposures, taken = other.exposures, other.datetimes
-    frames = frames_of(REAL / name)
+    frames = frames_of(path)
     flats, found = ([frame for frame in frames if frame.kind == kind] for kind in ("flat", "projection"))
     assert len(flats) == (reference is not None)
     assert all(np.array_equal(frame.pixels, reference) for frame in flats)

@@ -9,17 +9,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore
 
 from monitor import snapshot
+from monitor.commander import Commander
 from monitor.feed import Feed
 from monitor.store import Store
 from monitor.theme import THEMES, screen_scale
 from monitor.window import Window
 from streamer.errors import TxmError
+
+Layout = Literal["remembered", "reset", "default"]
 
 _log = logging.getLogger(__name__)
 _qt_log = logging.getLogger("monitor.qt")
@@ -51,6 +54,10 @@ class Application:
         Name of the colours.
     size_px : (int, int), optional
         Size of the window; that of the screen by default.
+    read_only : bool
+        Ask the streamer for nothing that changes something.
+    layout : {"remembered", "reset", "default"}
+        Where panels are: as they were left, as they belong from now on, or as they belong this once, for pictures.
 
     Raises
     ------
@@ -59,7 +66,7 @@ class Application:
     """
 
     def __init__(self, endpoint: str, *, child: Child | None, theme: str, size_px: tuple[int, int] | None,
-                 stop: Stop) -> None:
+                 stop: Stop, read_only: bool = False, layout: Layout = "default") -> None:
         QtCore.qInstallMessageHandler(_log_qt)
         self._app = pg.mkQApp("txm-monitor")
         self._child, self._stop = child, stop
@@ -69,8 +76,11 @@ class Application:
         room = self._app.primaryScreen().availableGeometry()
         width_px, height_px = size_px or (min(1920, room.width()), min(1080, room.height()))
         scale = screen_scale(height_px if size_px is not None else room.height())
-        self.window = Window(self.feed, theme=replace(THEMES[theme], scale=scale))
-        self.window.resize(width_px, height_px)
+        commander = Commander(endpoint, self.feed.control, read_only=read_only)
+        self.window = Window(self.feed, theme=replace(THEMES[theme], scale=scale), commander=commander,
+                             settings=_settings(layout))
+        if layout != "remembered" or self.window.is_new:
+            self.window.resize(width_px, height_px)
         self._watch = QtCore.QTimer()   # also lets Python see signals, which Qt's loop would hold back
         self._watch.timeout.connect(self._look)
         sys.excepthook = self._caught
@@ -156,6 +166,17 @@ class Application:
         _log.error("%s", text)
         _log.debug("trace", exc_info=(kind, error, trace))
         self.window.say(text)
+
+
+def _settings(layout: Layout) -> QtCore.QSettings | None:
+    """Return where the layout is remembered, emptied if it is to begin anew."""
+    if layout == "default":
+        return None
+    settings = QtCore.QSettings("txm-live", "txm-monitor")
+    if layout == "reset":
+        settings.remove("layout")
+        settings.remove("geometry")
+    return settings
 
 
 def _log_qt(kind: Any, _context: Any, text: str) -> None:

@@ -49,6 +49,10 @@ _Scenario = Annotated[str | None, typer.Option(
     metavar="NAME", help=f"Scenario of the demo. [default: {demonstration.DEFAULT_SCENARIO}]")]
 _Rate = Annotated[float | None, typer.Option(
     metavar="HZ", min=0.01, help=f"Frames per second of the demo. [default: {demonstration.DEFAULT_RATE_HZ:g}]")]
+_ReadOnly = Annotated[bool, typer.Option(
+    "--read-only", help="Only watch: nothing that changes something is sent to the streamer.")]
+_Reset = Annotated[bool, typer.Option(
+    "--reset-layout", help="Put all panels where they belong, as at the first start.")]
 _Verbose = Annotated[bool, typer.Option("--verbose", help="Log more.")]
 
 
@@ -56,7 +60,8 @@ _Verbose = Annotated[bool, typer.Option("--verbose", help="Log more.")]
 def show(  # noqa: PLR0913  (one parameter an option)
     *, connect: _Connect = None, demo: _Demo = False, snapshot: _Snapshot = None, frames: _Frames = None,
     wait: _Wait = 60.0, theme: _Theme = ThemeName.DARK, size: _Size = "1920x1080", session: _Session = None,
-    scenario: _Scenario = None, rate: _Rate = None, verbose: _Verbose = False,
+    scenario: _Scenario = None, rate: _Rate = None, read_only: _ReadOnly = False,
+    reset_layout: _Reset = False, verbose: _Verbose = False,
 ) -> int:
     """Watch a running txm-streamer: frames, sharpness, drift, deformation, alerts.
 
@@ -83,7 +88,9 @@ def show(  # noqa: PLR0913  (one parameter an option)
                 session=session, frames=None if snapshot is not None else frames))
         endpoint = connect or (child.results if child is not None else DEFAULT_RESULTS)
         desk = stack.enter_context(Application(
-            endpoint, child=child, theme=theme.value, size_px=size_px if snapshot is not None else None, stop=stop))
+            endpoint, child=child, theme=theme.value, size_px=size_px if snapshot is not None else None, stop=stop,
+            read_only=read_only,
+            layout="default" if snapshot is not None else "reset" if reset_layout else "remembered"))
         if snapshot is None:
             return desk.run()
         _say(desk.photograph(snapshot, frames=frames, limit_s=wait))
@@ -115,6 +122,7 @@ def _refuse_alone(options: dict[str, Any]) -> None:
 
 
 def _choose_screen(snapshot: Path | None) -> None:
+    screen.drop_foreign_plugins()
     binding = screen.choose_binding()
     if snapshot is None:
         screen.check_screen(binding)

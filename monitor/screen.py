@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from streamer.errors import TxmError
 
@@ -16,6 +17,20 @@ _PROBE_TIMEOUT_S = 30.0
 def choose_binding() -> str:
     """Let pyqtgraph take the binding that is tested, unless the environment names another; return its name."""
     return os.environ.setdefault("PYQTGRAPH_QT_LIB", "PyQt5")
+
+
+def drop_foreign_plugins() -> list[str]:
+    """Forget where another package wants Qt to look for its plug-ins and fonts; return the names of what was dropped.
+
+    OpenCV with windows (`opencv-python`) sets them to its own Qt whenever it is imported, also for child processes, and
+    Qt aborts the process when it finds plug-ins of another build. The dashboard never imports it, but whoever
+    starts the dashboard may have.
+    """
+    dropped = [name for name in ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
+               if "cv2" in Path(os.environ.get(name, "")).parts]
+    for name in dropped:
+        del os.environ[name]
+    return dropped
 
 
 def has_screen() -> bool:

@@ -291,8 +291,10 @@ class Window(QtWidgets.QMainWindow):
         bottom.addWidget(_column(self.detail, self.panel(StatusPanel)), 1)
         self.setStatusBar(bottom)
         self.docks.reset()
+        self.is_new = True
+        """Whether no size was remembered."""
         if self._settings is not None:
-            self.restoreGeometry(self._settings.value("geometry", QtCore.QByteArray(), QtCore.QByteArray))
+            self.is_new = not self.restoreGeometry(_bytes(self._settings.value("geometry")))
             self.docks.restore(self._settings.value("layout"))
 
     def _connect(self) -> None:
@@ -404,6 +406,10 @@ class Window(QtWidgets.QMainWindow):
         place = step(self._charts, now, direction, self._charts.flagged if flagged else None)
         if place is not None:
             self._choose(place)
+
+
+def _bytes(value: object) -> QtCore.QByteArray:
+    return value if isinstance(value, QtCore.QByteArray) else QtCore.QByteArray()
 
 
 def _column(*widgets: QtWidgets.QWidget) -> QtWidgets.QWidget:

@@ -17,7 +17,7 @@ from PIL import Image
 from support.fake_streamer import FakeStreamer, make_flow, make_row
 from support.waiting import wait_until
 
-from monitor import cli
+from monitor import cli, screen
 from streamer.errors import LinkError, TxmError
 
 pytestmark = pytest.mark.gui
@@ -163,10 +163,10 @@ def display() -> Iterator[str]:
 
 
 @pytest.mark.xserver
-def test_the_window_opens_on_a_real_screen_and_ends_on_request(display: str) -> None:
+def test_the_window_opens_on_a_real_screen_and_ends_on_request(display: str, tmp_path: Path) -> None:
     with fed() as streamer:
         child = subprocess.Popen(command("--connect", streamer.results, "--verbose"), stderr=subprocess.PIPE, text=True,
-                                 env=environment(DISPLAY=display))
+                                 env=environment(DISPLAY=display, XDG_CONFIG_HOME=str(tmp_path)))
         feed(streamer)
         wait_until(lambda: streamer.histories or child.poll() is not None)
         assert child.poll() is None
@@ -186,6 +186,50 @@ def test_the_demo_runs_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert picture.stat().st_size > 50_000
     assert (session / "frames.csv").exists()   # the streamer was allowed to finish
     assert not [line for line in command_lines() if str(session).encode() in line]
+
+
+def test_a_layout_is_remembered_from_run_to_run(tmp_path: Path) -> None:
+    script = (
+        "import sys; from monitor import application, cli; from monitor.panels.table import TablePanel\n"
+        "desk = application.Application('tcp://127.0.0.1:1', child=None, theme='dark', size_px=(1500, 800), "
+        "stop=cli.Stop(), layout=sys.argv[1])\n"
+        "with desk:\n"
+        "    dock = desk.window.docks.docks[TablePanel]\n"
+        "    print(dock.isVisible(), desk.window.width())\n"
+        "    dock.close()\n")
+    home = environment(QT_QPA_PLATFORM="offscreen", XDG_CONFIG_HOME=str(tmp_path))
+    seen = [subprocess.run([sys.executable, "-P", "-c", script, layout], capture_output=True, text=True, timeout=60,
+                           check=True, env=home).stdout.split() for layout in ("remembered", "remembered", "default",
+                                                                               "reset")]
+    assert [visible for visible, _ in seen] == ["True", "False", "True", "True"]
+    assert {width for _, width in seen} == {"1500"}
+
+
+@pytest.mark.parametrize(("path", "dropped"), [
+    ("/venv/lib/python3.11/site-packages/cv2/qt/plugins", True), ("/usr/lib/qt5/plugins", False), ("", False)])
+def test_plugins_of_opencv_are_not_taken(path: str, dropped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR"):
+        monkeypatch.setenv(name, path)
+    assert screen.drop_foreign_plugins() == (["QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR"] if dropped else [])
+    assert os.environ.get("QT_QPA_FONTDIR") == (None if dropped else path)
+
+
+@pytest.mark.xserver
+def test_the_window_opens_where_opencv_has_been_before(display: str, tmp_path: Path) -> None:
+    foreign = tmp_path / "cv2" / "qt" / "plugins"   # what opencv-python leaves behind for its children
+    (foreign / "platforms").mkdir(parents=True)
+    (foreign / "platforms" / "libqxcb.so").write_bytes(b"of another build")
+    with fed() as streamer:
+        child = subprocess.Popen(
+            command("--connect", streamer.results, "--read-only"), stderr=subprocess.PIPE, text=True,
+            env=environment(DISPLAY=display, XDG_CONFIG_HOME=str(tmp_path),
+                            QT_QPA_PLATFORM_PLUGIN_PATH=str(foreign / "platforms"), QT_QPA_FONTDIR=str(foreign)))
+        feed(streamer)
+        wait_until(lambda: streamer.histories or child.poll() is not None)
+        assert child.poll() is None
+        child.terminate()
+        _, words = child.communicate(timeout=30)
+    assert child.returncode == 0, words
 
 
 FAILING_SLOT = """

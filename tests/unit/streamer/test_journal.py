@@ -3,13 +3,14 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from streamer.errors import SessionError
 from streamer.journal import Batch, Journal
 from streamer.packing import grey_levels
-from streamer.records import Accounting, Alert, Command, Event, FlowResult, FrameRow, SpectraResult, Tally
+from streamer.records import Accounting, Alert, Command, Event, FlowResult, FrameRow, Notice, SpectraResult, Tally
 
 
 def _row(index: int, **columns: object) -> FrameRow:
@@ -81,6 +82,23 @@ def test_a_reader_sees_committed_rows_while_the_writer_goes_on(tmp_path: Path) -
             assert len(list(reader.rows())) == 1
             reader.release()
             assert len(list(reader.rows())) == 2
+
+
+def test_what_is_to_be_told_stays_until_it_was_told_in_its_newest_state(tmp_path: Path) -> None:
+    alert = Alert(id=1, raised_at="", severity="MAJOR", rule="gap", text="frames 3 to 4", escalated=True, active=False)
+    closed = msgspec.structs.replace(alert, state="closed")
+    new, over = (Notice(channel="webhook", occasion=occasion, sequence=sequence, alert=state)   # type: ignore[arg-type]
+                 for occasion, sequence, state in (("new", 1, alert), ("closed", 2, closed)))
+    other = msgspec.structs.replace(new, channel="jsonl")
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(alerts=[(1, alert)], undelivered=[new, other]))
+        assert list(journal.undelivered("webhook", limit=9)) == [new]
+        journal.write(Batch(alerts=[(2, closed)], undelivered=[over], delivered=[new]))   # told while it changed
+        assert list(journal.undelivered("webhook", limit=9)) == [over]
+        assert list(journal.undelivered("webhook", limit=0)) == []
+        journal.write(Batch(delivered=[over]))
+        assert list(journal.undelivered("webhook", limit=9)) == []
+        assert [notice.channel for notice in journal.undelivered("jsonl", limit=9)] == ["jsonl"]
 
 
 def test_a_reader_cannot_write(tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ def test_assignment_wins_over_file(tmp_path: Path) -> None:
     ("engine.workers=1.5", ["engine.workers", "whole number"]),
     ("engine.workers=true", ["engine.workers", "whole number"]),
     ("no equals sign", ["KEY=VALUE"]),
+    ("notify.command=logger", ["'logger'", "a list of texts", "default []"]),
+    ("notify.command=[1]", ["notify.command", "a list of texts"]),
+    ("notify.webhook_severity=MAYOR", ["did you mean 'MAJOR'"]),
 ])
 def test_a_wrong_assignment_is_refused_with_key_value_range_and_nearest(assignment: str, words: list[str]) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -73,6 +76,30 @@ def test_a_wrong_assignment_is_refused_with_key_value_range_and_nearest(assignme
     for word in words:
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_lists_of_texts_survive_the_page(tmp_path: Path) -> None:
+    changed = load(assignments=['notify.command=["/bin/echo", "a \\"b\\" {text}", ""]'])
+    path = tmp_path / "settings.toml"
+    path.write_text(to_toml(changed))
+    assert load(path) == changed
+    assert changed.notify.command == ("/bin/echo", 'a "b" {text}', "")
+
+
+def test_a_masked_page_shows_how_many_secrets_there_are_and_none_of_them() -> None:
+    changed = load(assignments=["notify.webhook_url=https://host/SECRET",
+                                'notify.apprise_urls=["slack://SECRET", "mailto://SECRET"]'])
+    tree = tomllib.loads(to_toml(changed, masked=True))
+    assert tree["notify"]["webhook_url"] == "***"
+    assert tree["notify"]["apprise_urls"] == ["***", "***"]
+    assert "SECRET" not in to_toml(changed, masked=True)
+    assert to_toml(masked=True) == to_toml()
+
+
+def test_a_refused_secret_is_not_shown() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(assignments=["notify.apprise_urls=slack://SECRET"])
+    assert "SECRET" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "words"), [

@@ -37,13 +37,19 @@ def compute(task: FlowTask, follower: Follower, analyst: Analyst | None = None) 
     except Exception as error:  # one broken field must not end a beamtime
         log.exception("flow of frame %d of %r failed", task.key[1], task.key[0])
         return FlowDone(task.key, None, (f"flow: internal error: {error}; please report it",))
-    if result is not None and analyst is not None:
-        try:
-            result = analyst.look(task, result)
-        except Exception as error:  # the field itself is good
-            log.exception("field of frame %d of %r could not be analysed", task.key[1], task.key[0])
-            problems = (*problems, f"analysis of the field: internal error: {error}; please report it")
-    return FlowDone(task.key, result, problems)
+    if result is None or analyst is None:
+        return FlowDone(task.key, result, problems)
+    examined = examine(task, result, analyst.look)
+    return examined._replace(problems=(*problems, *examined.problems))
+
+
+def examine(task: FlowTask, field: FlowResult, look: Callable[[FlowTask, FlowResult], FlowResult]) -> FlowDone:
+    """Add to a field what an analyst finds; never raises."""
+    try:
+        return FlowDone(task.key, look(task, field), ())
+    except Exception as error:  # the field itself is good
+        log.exception("field of frame %d of %r could not be analysed", task.key[1], task.key[0])
+        return FlowDone(task.key, field, (f"analysis of the field: internal error: {error}; please report it",))
 
 
 class FlowLane:

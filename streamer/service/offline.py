@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,13 +14,14 @@ from streamer.engine import open_engine, worker_count
 from streamer.export import export_session
 from streamer.journal import Journal
 from streamer.pipeline import Outcome
-from streamer.records import EndOfAcquisition, Frame, Refusal
+from streamer.records import EndOfAcquisition, FlowResult, Frame, Refusal
 from streamer.service.conveyor import Conveyor
 from streamer.service.keeper import Keeper
-from streamer.service.lane import FlowDone, compute
+from streamer.service.lane import FlowDone, compute, examine
 from streamer.service.recorder import Recorder
 from streamer.settings import Settings, to_toml
-from streamer.tracking.deformation import FlowTask, Follower
+from streamer.tracking.deformation import VIEWS, FlowTask, Follower
+from streamer.tracking.material import Analyst
 
 _COMMIT_EVERY_S = 0.25
 
@@ -81,7 +82,9 @@ class _Run:
         self._executor = open_engine(settings.engine)
         self._ahead = worker_count(settings.engine)
         self._recorder = Recorder(journal)
-        self._flows: deque[Future[FlowDone]] = deque()
+        self._flows: deque[tuple[FlowTask, Future[FlowDone]]] = deque()
+        self._newest: OrderedDict[str, tuple[FlowTask, FlowResult]] = OrderedDict()
+        """Newest field of each view, with its images."""
         self._follower = Follower()
         self._in_order = ThreadPoolExecutor(1, thread_name_prefix="flow")   # every field builds on those before
         self._keeper = Keeper(journal.folder, kept_mb=settings.pictures.kept_mb, patient=True,
@@ -116,19 +119,35 @@ class _Run:
         self._in_order.shutdown()
         self._executor.shutdown()
         self._recorder.facts(ended_at=time.time(), timing=self._conveyor.timing.summary())
+        self._analyse_newest()
         self._recorder.close()
+
+    def _analyse_newest(self) -> None:
+        """Look at regions and particles once for each view; live, it is done now and then."""
+        if self._settings.flow.analysis_s <= 0:
+            return
+        for task, field in self._newest.values():
+            found = examine(task, field, Analyst().analyse)
+            self._recorder.flow(found.result or field)
+            if found.problems:
+                self._recorder.add_problems(found.key, found.problems)
 
     def _keep(self, frame: Frame, outcome: Outcome) -> None:
         self._keeper.offer(frame, outcome, pixel_size_nm=self._pixel_size_nm or frame.pixel_size_nm)
 
     def _flow(self, task: FlowTask) -> None:
-        self._flows.append(self._in_order.submit(compute, task, self._follower))
+        self._flows.append((task, self._in_order.submit(compute, task, self._follower)))
 
     def _collect_flows(self, waiting: int) -> None:
         """Record finished fields in order, until no more than `waiting` are under way."""
-        while len(self._flows) > waiting or (self._flows and self._flows[0].done()):
-            done = self._flows.popleft().result()
+        while len(self._flows) > waiting or (self._flows and self._flows[0][1].done()):
+            task, future = self._flows.popleft()
+            done = future.result()
             if done.result is not None:
+                self._newest[task.view] = task, done.result
+                self._newest.move_to_end(task.view)
+                if len(self._newest) > VIEWS:
+                    self._newest.popitem(last=False)
                 self._recorder.flow(done.result)
                 self._conveyor.timing.add({"flow": done.result.elapsed_ms}, frames=0)
             if done.problems:

@@ -19,6 +19,7 @@ from streamer.records import Frame
 from streamer.service import answers
 from streamer.service.offline import analyse
 from streamer.settings import load, update
+from streamer.tracking.material import Analyst
 from streamer.wire import Result, decode_flow
 
 
@@ -154,3 +155,29 @@ def test_a_recording_keeps_what_the_setting_says(frames: list[Frame], tmp_path: 
     assert kept["thumbnails"][0] == 5
     assert "recording has it" in kept["thumbnails"][1]
     assert kept["all"] == (5, "raw")
+
+
+def test_a_recording_has_its_newest_field_analysed(frames: list[Frame], tmp_path: Path) -> None:
+    analyse(received(frames), load(), tmp_path)
+    with Journal(tmp_path) as journal:
+        field, = journal.analysed()
+        assert field.index == 4
+        assert field.analysis is not None
+        assert {"regions", "particles", "representative_volume"} <= set(field.analysis)
+        assert journal.row(4, acquisition="scan").problems == ""   # type: ignore[union-attr]
+
+
+def test_an_analysis_that_fails_costs_no_field(
+    frames: list[Frame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("made to fail")
+
+    monkeypatch.setattr(Analyst, "analyse", fail)
+    analyse(received(frames), load(), tmp_path)
+    assert "could not be analysed" in caplog.text
+    with Journal(tmp_path) as journal:
+        assert len(list(journal.flows())) == 4
+        row = journal.row(4)
+        assert row is not None
+        assert "made to fail" in row.problems

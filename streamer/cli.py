@@ -51,7 +51,8 @@ def run(
 ) -> None:
     """Watch a live acquisition until Ctrl-C or SIGTERM.
 
-    Frames are taken from a ZeroMQ sender, analysed as they come, written to the session's journal and
+    Frames are taken from a ZeroMQ sender (tcp://), an EPICS process variable (pva://NAME), a folder that fills
+    (folder://PATH) or a file that grows (file://PATH), analysed as they come, written to the session's journal and
     published for dashboards. At the end everything received is finished and the tables are written.
 
     A --session that is there already is gone on with, whether its streamer ended or was killed: same reference,
@@ -59,6 +60,7 @@ def run(
     are not kept in a session, such as that of a webhook.
     """
     from streamer.service.continuity import settings_left  # noqa: PLC0415  (heavy; --help stays quick)
+    from streamer.service.known import known_frames  # noqa: PLC0415
     from streamer.service.live import Service  # noqa: PLC0415
     from streamer.settings import assigned  # noqa: PLC0415
     from streamer.sources import open_source  # noqa: PLC0415
@@ -68,7 +70,7 @@ def run(
     chosen, changes = _load(settings, assignments, extra), assigned(assignments or ()) | extra
     folder = session or Path("sessions") / datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     chosen = settings_left(folder, chosen, changes)
-    source = open_source(chosen.frames)
+    source = open_source(chosen.frames, known=known_frames(folder))
     try:
         service = Service(chosen, folder, source)
     except BaseException:
@@ -81,7 +83,12 @@ def run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    typer.echo(f"frames from {source.endpoint} ({chosen.frames.pattern}); results on "
+    pattern = f" ({chosen.frames.pattern})" if source.endpoint.startswith("tcp://") else ""
+    if pattern == " (pull)" and not chosen.frames.bind:
+        typer.echo("WARNING: pull takes frames away from every other puller of this sender, such as a file writer: "
+                   "what arrives here is not written there. Use a monitor or PUB stream of the detector instead, "
+                   "unless this streamer is alone", err=True)
+    typer.echo(f"frames from {source.endpoint}{pattern}; results on "
                f"{service.outbox.results_endpoint}, control on {service.outbox.control_endpoint}; "
                f"session {folder}{service.resumed}", err=True)
     service.run(until_end=once)

@@ -116,6 +116,12 @@ class Docks(QtCore.QObject):
             with self._quietly():
                 self._arrange(columns, rows)
 
+    def share_again(self) -> None:
+        """Share the room out anew: what was said before the window was shown Qt keeps only in part."""
+        if self.automatic:
+            self._form = None
+            self.follow()
+
     def next_tab(self) -> None:
         """Bring the next tab of each group below on the right to the front, after the last the first."""
         for group in self._tabbed():

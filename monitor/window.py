@@ -271,6 +271,12 @@ class Window(QtWidgets.QMainWindow):
         else:
             super().keyPressEvent(event)
 
+    def showEvent(self, event: Any) -> None:
+        """Share the room out that there is now."""
+        super().showEvent(event)
+        if not event.spontaneous():
+            self.docks.share_again()
+
     def resizeEvent(self, event: Any) -> None:
         """Turn panels into tabs when there is little room."""
         super().resizeEvent(event)

@@ -21,7 +21,7 @@ LEAST = 3
 class DisplacementsPanel(Panel):
     """Frames per bin, y and x on common bins."""
 
-    title = "Displacements"
+    title = "Spread"
     actions_by_key = (Action("J", "toggle_choice", "histograms of the jitter or of the drift"),)
 
     def __init__(self, timeline: Timeline) -> None:

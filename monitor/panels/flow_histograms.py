@@ -21,7 +21,7 @@ _QUARTERS = [(degrees, str(degrees)) for degrees in range(0, 361, 90)]
 class FlowHistogramsPanel(FieldPanel):
     """Amplitude of all valid points, those above the noise filled; direction of these."""
 
-    title = "Flow histograms"
+    title = "Flow"
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)

@@ -18,7 +18,7 @@ class JitterPanel(Panel):
     """Two curves about zero."""
 
     title = "Jitter"
-    share = 0.5
+    share = 0.6
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)

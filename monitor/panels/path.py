@@ -111,6 +111,7 @@ class PathPanel(Panel):
     """Equal scales, y down as in the picture; a square marks the start, a ring the newest frame, ellipses the blur."""
 
     title = "Path"
+    share = 1.25
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)

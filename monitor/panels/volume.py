@@ -23,7 +23,7 @@ SETTLED = 0.1
 class VolumePanel(FieldPanel):
     """Deviation of amplitude and of direction between boxes, both in parts of one."""
 
-    title = "Representative volume"
+    title = "Volume"
     extra = "analysis"
 
     def __init__(self, timeline: Timeline) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from monitor import pixels
+from monitor.pixels import Levels
 from monitor.shelf import NOTHING, Found
 from monitor.store import Picture
 from monitor.words import value
@@ -50,7 +51,7 @@ class Layer:
     box: Box
     colours: str = "grey"
     """Name of a colour map; empty for colours."""
-    levels: pixels.Levels = (0.0, 1.0)
+    levels: Levels = (0.0, 1.0)
     """Values that it would like to span."""
     least: float = 0.0
     """Smallest span of values."""
@@ -169,7 +170,8 @@ def _pair(material: Material) -> tuple[FloatArray, FloatArray, Layer, str] | Com
     binning = math.lcm(picture.binning, reference.binning)
     two = []
     for each in (reference, picture):
-        shown, step = pixels.thinned(pixels.rebinned(each.image, binning // each.binning))
+        image: AnyArray = each.image
+        shown, step = pixels.thinned(pixels.rebinned(image, binning // each.binning))
         two.append((shown.astype(np.float32) * np.float32(each.scale) + np.float32(each.offset), step))
     (still, step), (frame, other_step) = two
     if step != other_step or still.shape != frame.shape or 0 in frame.shape:

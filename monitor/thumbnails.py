@@ -139,7 +139,8 @@ class Thumbnails:
         return _Page(max(low, min(since, high - PAGE)), target, is_all=False)
 
     def _take(self, page: _Page, answer: Answer) -> None:
-        error, small, last, more = answer.error, [], 0, False
+        small: list[tuple[Key, Small]] = []
+        error, last, more = answer.error, 0, False
         if not error:
             try:
                 small, last, more = self._read(answer.result)
@@ -220,4 +221,5 @@ def reduced(image: Any) -> Small:
         return np.zeros((1, 1), np.uint8)
     low, high = robust(small)
     grey = (small.astype(np.float32) - np.float32(low)) * np.float32(255 / max(high - low, 1e-12))
-    return np.clip(np.nan_to_num(grey), 0, 255).astype(np.uint8)
+    levels: Small = np.clip(np.nan_to_num(grey), 0, 255).astype(np.uint8)
+    return levels

@@ -47,6 +47,7 @@ class Canvas(pg.GraphicsView):
         self.chip = QtWidgets.QLabel(self)   # of the widget: it stays in sight when the picture is zoomed
         self.composition: Composition | None = None
         self._mode = 0
+        self._pixel_size_nm: float | None = None
         self._levels: dict[tuple[int, str], pixels.Levels] = {}
         self._painted: dict[Any, Any] = {}
         """Pixels on screen, by item."""
@@ -93,11 +94,11 @@ class Canvas(pg.GraphicsView):
         """Take the levels of the picture on screen at once."""
         self._levels = {}
         if self.composition is not None:
-            self.paint_composition(self.composition, self._mode, None)
+            self.paint_composition(self.composition, self._mode, self._pixel_size_nm)
 
     def paint_composition(self, composition: Composition, mode: int, pixel_size_nm: float | None) -> None:
         """Paint what is to be seen of a frame; `mode` tells apart levels that have nothing to do with each other."""
-        self.composition, self._mode = composition, mode
+        self.composition, self._mode, self._pixel_size_nm = composition, mode, pixel_size_nm
         self._paint(self.ground, composition.ground)
         self._paint(self.top, composition.top)
         measured = composition.measured
@@ -114,7 +115,7 @@ class Canvas(pg.GraphicsView):
         box = composition.ground.box
         if composition.spectrum:
             self.rings.restyle(self.theme, pixel_size_nm)
-        elif pixel_size_nm is not None or self._box != box:
+        else:
             self.bar.set_size(box[3], box[2], pixel_size_nm)
         self.scale_text.setPos(0.98 * box[3], 0.975 * box[2])
         if box != self._box:

@@ -20,6 +20,8 @@ _IMAGES = 400
 """Thumbnails kept ready to be painted."""
 _GAP_PX = 5.0
 _ASPECTS = (0.5, 2.5)
+_TALLEST_PX = 110.0
+"""Thumbnails have no more rows; the room is better used by others."""
 
 
 class Strip(QtWidgets.QWidget):
@@ -198,6 +200,7 @@ class FilmstripPanel(Panel):
         """Take other colours."""
         super().restyle(theme)
         self.strip.theme = theme
+        self.strip.setMaximumHeight(round(theme.px(_TALLEST_PX)))
         self.strip.update()
 
     def fit(self) -> None:

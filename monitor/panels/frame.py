@@ -214,7 +214,7 @@ class FramePanel(Panel):
             return False
         self._shown = wanted
         composition = mode.compose(wanted[1])
-        self.canvas.paint_composition(composition, self.mode, wanted[1].pixel_size_nm)
+        self.canvas.paint_composition(composition, 2 * self.mode + other, wanted[1].pixel_size_nm)
         self.words.set_runs([(composition.words, self.theme.dim if composition.missing else None)])
         return True
 

@@ -71,6 +71,20 @@ def test_picture_levels_leave_out_outliers_and_stand_still(
     assert tuple(canvas.ground.levels) == (low, high)
 
 
+def test_levels_are_taken_anew_by_key(filled: Window, qtbot: Any) -> None:
+    canvas = filled.panel(FramePanel).canvas
+    low, high = canvas.ground.levels
+    picture = filled._picture
+    assert picture is not None
+    nearly = (make_picture(59) * 0.97).astype(np.uint16)
+    filled._picture = msgspec.structs.replace(picture, image=nearly)
+    filled._draw("picture")
+    assert tuple(canvas.ground.levels) == (low, high)   # they nearly fit
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_L)
+    assert canvas.ground.levels[1] == pytest.approx(0.97 * high, rel=1e-3)
+    assert canvas.bar.label.toPlainText() == "1 µm"
+
+
 def test_levels_belong_to_values_and_not_to_the_coding(filled: Window) -> None:
     canvas = filled.panel(FramePanel).canvas
     before = canvas.colours.texts

@@ -201,7 +201,7 @@ class Pipeline:
         self._places.judged(stream, key, blurred=verdict == "blurred")
         moved = self._drift.update(view, key, measurement.image, registration, verdict=verdict,
                                    weight=context.correction.weight, flats=context.correction.noisy_flats,
-                                   at_s=frame.exposed_at)
+                                   at_s=self._taken_at(frame))
         leaving, stage = self._follow_motion(frame, moved)
         row = FrameRow(
             index=frame.index, acquisition=frame.acquisition, view=view, kind=frame.kind,
@@ -232,6 +232,10 @@ class Pipeline:
                        noise=measurement.noise, spectra=spectra, flow=task, lost=moved.lost, jump_px=moved.jump_px,
                        focus_loss_px=sharp.focus_loss_px, leaving=leaving, stage=stage,
                        speed_px=None if leaving is None else self._motion.speed_px(view), elapsed_ms=elapsed)
+
+    def _taken_at(self, frame: Frame) -> float | None:
+        trend = None if frame.recollects is None else self._drift.trend(frame.view)
+        return frame.exposed_at if trend is None else trend.time_of_retake(frame.exposed_at)
 
     def _follow_motion(self, frame: Frame, moved: DriftResult) -> tuple[Leaving | None, StageMove | None]:
         """Say when the region of interest will leave the field of view, and what would bring it back."""

@@ -63,7 +63,7 @@ class Circumstances:
         if row.trend_y_px is not None and row.trend_x_px is not None:
             view.drift_y_px, view.drift_x_px = row.trend_y_px, row.trend_x_px
             view.leaving, view.stage = leaving, stage
-        if frame.exposed_at is not None:
+        if frame.exposed_at is not None and row.recollects is None:   # those may carry the time of another frame
             if view.exposed_at is not None and frame.exposed_at > view.exposed_at:
                 view.intervals_s.append(frame.exposed_at - view.exposed_at)
             view.exposed_at = frame.exposed_at

@@ -110,6 +110,23 @@ class Trend:
                           float(self._unit_s / interval_s) if known else 1.0,
                           float(interval_s) if np.isfinite(interval_s) else None)
 
+    def time_of_retake(self, at_s: float | None) -> float | None:
+        """Return when a frame was taken that was taken again, which is after the newest one.
+
+        Its sender may not say, or may have kept the time of the frame that it replaces: then it is taken to lie half
+        way to the next frame.
+
+        Parameters
+        ----------
+        at_s : float or None
+            As the sender says.
+        """
+        newest_s = self._recent[-1].at_s if self._recent else np.nan
+        if at_s is not None and not at_s <= newest_s:
+            return at_s
+        guess_s = newest_s + 0.5 * self._interval_s()
+        return float(guess_s) if np.isfinite(guess_s) else None
+
     def skip(self) -> None:
         """Take note of a frame that could not be measured."""
         self._skipped += 1

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from streamer.errors import SessionError
+from streamer.export import export_session
 from streamer.journal import Batch, Journal
 from streamer.packing import grey_levels
 from streamer.records import Accounting, Alert, Command, Event, FlowResult, FrameRow, Notice, SpectraResult, Tally
@@ -235,3 +236,22 @@ def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     path.write_bytes(data)
     with Journal(tmp_path) as journal, pytest.raises(SessionError, match=r"session\.sqlite cannot be read.*copy"):
         list(journal.flows())
+
+
+def test_a_session_of_before_has_fewer_columns_and_no_requests(tmp_path: Path) -> None:
+    alert = Alert(id=1, raised_at="2026-01-01T00:00:00.000000Z", severity="MAJOR", rule="gap", text="t", state="closed")
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(alerts=[(4, alert)]))
+    with sqlite3.connect(tmp_path / "session.sqlite") as db:
+        for name in ("active", "changed_at", "shelved_until", "escalated", "recollected_as", "recollected_verdict"):
+            db.execute(f"ALTER TABLE alerts DROP COLUMN {name}")
+        for name in ("exposure_s", "angle_deg", "energy_ev"):
+            db.execute(f"ALTER TABLE frames DROP COLUMN {name}")
+        db.execute("DROP TABLE recollections")
+    db.close()
+    with Journal(tmp_path) as journal:
+        assert list(journal.alerts()) == [(4, alert)]
+        assert list(journal.recollections()) == []
+    names = {path.name for path in export_session(tmp_path)}
+    assert "recollections.csv" in names
+    assert (tmp_path / "recollections.csv").read_text().count("\n") == 1

@@ -160,3 +160,27 @@ def test_a_restored_trend_goes_on_as_before(stop):
     trend = Trend.restore(trend.snapshot())
     again = [trend.update(*point) or (np.nan, np.nan) for point in path[stop:]]
     np.testing.assert_allclose(again, expected[stop:])
+
+
+@pytest.mark.parametrize("says", ["the truth", "the time of the frame that it replaces", "nothing"])
+def test_a_frame_taken_again_leaves_the_trend_alone_whatever_its_sender_says_of_its_time(says: str) -> None:
+    rng, trends = np.random.default_rng(3), (Trend(), Trend())
+    for index in range(60):
+        drift_px = np.array([0.7, -0.4]) * index + rng.normal(0.0, 0.3, 2)
+        found = [trend.update(*drift_px, at_s=1e9 + 10.0 * index) for trend in trends]
+        if index in {35, 40, 45}:
+            at_s = {"the truth": 1e9 + 10.0 * index + 4.0, "nothing": None}.get(says, 1e9 + 10.0 * (index - 20))
+            again_px = np.array([0.7, -0.4]) * (index + 0.4) + rng.normal(0.0, 0.3, 2)
+            trends[1].update(*again_px, at_s=trends[1].time_of_retake(at_s))
+    assert found[1] == pytest.approx(found[0], abs=0.2)
+    slopes = [(trend.state.share * trend.state.slope).sum(axis=1) / trend.state.frames_per_unit for trend in trends]
+    assert slopes[1] == pytest.approx(slopes[0], abs=0.03)
+
+
+def test_the_time_of_a_frame_taken_again_is_not_known_where_no_frame_tells_its_own() -> None:
+    trend = Trend()
+    assert trend.time_of_retake(None) is None
+    assert trend.time_of_retake(5.0) == 5.0
+    for index in range(6):
+        trend.update(float(index), 0.0)
+    assert trend.time_of_retake(None) is None

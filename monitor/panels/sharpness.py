@@ -17,6 +17,10 @@ from monitor.theme import GLYPHS, SYMBOLS, Theme
 from monitor.whatif import Thresholds, Trial, in_force, judge, told
 
 _SIZES = {"sharp": 5, "blurred": 12, "undecided": 8, "bad": 12, "refused": 11}
+LEAST_DRAWN = 0.1
+"""Of a score: what is smaller is drawn there."""
+_FEW = 30
+"""Up to so many frames get large marks."""
 _MARKED = 600
 """Frames of one verdict that are marked at the most."""
 
@@ -35,11 +39,23 @@ class Shown(NamedTuple):
     low: float
     high: float
     """Bounds of the setting."""
+    logarithmic: bool
+    """Scores reach far above their threshold, and what matters is near it."""
+
+    def to_axis(self, values: Any) -> Any:
+        """Return where values are drawn; those that have no logarithm at its lower end."""
+        return np.log10(np.fmax(values, LEAST_DRAWN)) if self.logarithmic else values
+
+    def from_axis(self, place: float) -> float:
+        """Return the value that is drawn at a place."""
+        return float(10.0**place) if self.logarithmic else place
 
 
 SHOWN = {
-    "length": Shown("blur length / px", "blur_length_px", "tolerance_px", "blur.tolerance_px", " px", 0.1, 0.1, 100.0),
-    "score": Shown("blur score / σ", "blur_score", "score", "blur.score_threshold", " σ", 0.1, 1.0, 50.0),
+    "length": Shown("blur length / px", "blur_length_px", "tolerance_px", "blur.tolerance_px", " px", 0.1, 0.1, 100.0,
+                    logarithmic=False),
+    "score": Shown("blur score / σ", "blur_score", "score", "blur.score_threshold", " σ", 0.1, 1.0, 50.0,
+                   logarithmic=True),
 }
 
 
@@ -69,7 +85,7 @@ class SharpnessPanel(Panel):
         self.bars = pg.PlotCurveItem(connect="pairs")
         self.threshold = pg.InfiniteLine(angle=0, movable=True)
         self.threshold.setCursor(QtCore.Qt.CursorShape.SizeVerCursor)
-        self.threshold.sigDragged.connect(lambda line: self.attempt(float(line.value())))
+        self.threshold.sigDragged.connect(lambda line: self.attempt(self.shown.from_axis(float(line.value()))))
         self.in_force = pg.InfiniteLine(angle=0, movable=False)
         for item in (self.ground, self.limit, self.bars, self.in_force, self.threshold):
             self.plot.addItem(item)
@@ -114,8 +130,6 @@ class SharpnessPanel(Panel):
             colour = theme.verdict_colour(word)
             edge = theme.pen(colour, 2.0) if word == "refused" else theme.pen(theme.background, 0.7)
             item.set_look(theme.px(_SIZES[word]), edge, theme.brush(colour))
-        for item, colour in ((self.newly, theme.major), (self.no_longer, theme.ok)):
-            item.set_look(theme.px(19), theme.pen(colour, 2.0), None)
 
     def refresh(self, scene: Scene) -> None:
         """Draw what the x range shows."""
@@ -124,13 +138,13 @@ class SharpnessPanel(Panel):
         thresholds = in_force(scene.status)
         if thresholds != self._thresholds:   # set by us or by somebody else: what was tried is told against the new one
             self._thresholds, self.tried = thresholds, None
-        x, y = charts.order, charts.numbers[shown.column]
+        x, y = charts.order, shown.to_axis(charts.numbers[shown.column])
         low, high = self.timeline.range
         some = thin(x, y, low, high)
         self._draw_ground(charts, some, shown)
         for word, item in self.dots.items():
             chosen = self._chosen(charts, word, some, y)
-            item.set_dots(x[chosen], _floored(y[chosen]), charts.position[chosen])
+            item.set_dots(x[chosen], self._floored(y[chosen]), charts.position[chosen])
         self._draw_threshold(charts)
         self._fit_range(y[some])
         self.empty.say("" if x.size else "no projections yet")
@@ -175,7 +189,9 @@ class SharpnessPanel(Panel):
 
     def _quantity_changed(self) -> None:
         self.give_up()
-        self.plot.getAxis("left").setLabel(self.shown.label)
+        axis = self.plot.getAxis("left")
+        axis.setLogMode(y=self.shown.logarithmic)
+        axis.setLabel(self.shown.label, **axis.labelStyle)
         self._range = (0.0, -1.0)
         self.refresh(self._scene)
 
@@ -187,18 +203,20 @@ class SharpnessPanel(Panel):
         if self._thresholds is not None:
             name = self.shown.threshold
             now = getattr(self._thresholds, name)
-            self.in_force.setValue(now)
-            self.threshold.setValue(now if self.tried is None else self.tried)
+            self.in_force.setValue(self.shown.to_axis(now))
+            self.threshold.setValue(self.shown.to_axis(now if self.tried is None else self.tried))
             if self.tried is not None:
                 trial = judge(charts, self._thresholds._replace(**{name: self.tried}))
         self._mark(charts, trial)
         self._show_trial(trial)
 
     def _mark(self, charts: Charts, trial: Trial | None) -> None:
-        y = charts.numbers[self.shown.column]
-        for item, name in ((self.newly, "newly"), (self.no_longer, "no_longer")):
+        y = self.shown.to_axis(charts.numbers[self.shown.column])
+        for item, name, colour in ((self.newly, "newly", self.theme.major),
+                                   (self.no_longer, "no_longer", self.theme.ok)):
             chosen = self._within(charts, getattr(trial, name), y) if trial is not None else np.zeros(0, np.int64)
-            item.set_dots(charts.order[chosen], _floored(y[chosen]))
+            item.set_look(self.theme.px(19 if len(chosen) <= _FEW else 9), self.theme.pen(colour, 2.0), None)
+            item.set_dots(charts.order[chosen], self._floored(y[chosen]))
 
     def _show_trial(self, trial: Trial | None) -> None:
         """Say what a trial would have flagged, in place of the legend."""
@@ -209,7 +227,7 @@ class SharpnessPanel(Panel):
         if trial is None:
             self._write_legend()
             return
-        text = f"   {self.threshold.value():.2f}{self.shown.unit} {told(trial, self._scene.charts.verdict)}"
+        text = f"   {self.tried:.4g}{self.shown.unit} {told(trial, self._scene.charts.verdict)}"
         self._legend.set_runs([(text, self.theme.text), ("   ○ newly", self.theme.major),
                                ("   □ no longer", self.theme.ok)])
 
@@ -243,6 +261,10 @@ class SharpnessPanel(Panel):
         threshold = float(self.threshold.value()) if self._thresholds is not None else 0.0
         known = shown[np.isfinite(shown)]
         top = max(threshold * 1.5, 1.0, float(known.max()) if known.size else 0.0)
+        if self.shown.logarithmic:
+            self._range = settle(self._range, np.log10(LEAST_DRAWN), max(top, threshold + 0.3), least=1.0)
+            self.plot.getViewBox().setYRange(*self._range, padding=0)
+            return
         self._range = settle(self._range, -0.02 * top, top, least=1.0)
         self.plot.getViewBox().setYRange(max(self._range[0], -0.05 * top), self._range[1], padding=0)
 
@@ -252,15 +274,14 @@ class SharpnessPanel(Panel):
         code = 0 if word == "refused" else VERDICTS.index(word)
         return self._within(charts, charts.flagged & (charts.verdict == code), y)
 
+    def _floored(self, y: FloatColumn) -> FloatColumn:
+        """Put frames without a value on the floor."""
+        return np.where(np.isfinite(y), y, self.shown.to_axis(0.0))
+
     def _within(self, charts: Charts, marked: Any, y: FloatColumn) -> IntColumn:
         """Choose among marked frames those to draw."""
         places = np.flatnonzero(marked)
         return places[thin(charts.order[places], y[places], *self.timeline.range, most=_MARKED)]
-
-
-def _floored(y: FloatColumn) -> FloatColumn:
-    """Put frames without a value on the floor."""
-    return np.where(np.isfinite(y), y, 0.0)
 
 
 def _button(text: str) -> QtWidgets.QPushButton:

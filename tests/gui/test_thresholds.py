@@ -86,9 +86,11 @@ def test_keys_step_the_threshold_of_the_score_and_escape_drops_it(
     window.select(Key("scan-1", 21))
     qtbot.keyClick(window, QtCore.Qt.Key.Key_U)
     assert panel.choice.currentText() == "score"
-    assert panel.threshold.value() == 3.5
+    assert 10.0**panel.threshold.value() == pytest.approx(3.5)
     x, y = panel.dots["blurred"].getData()
-    assert (x.tolist(), y.tolist()) == (BLURRED, [9.0] * 4)
+    assert x.tolist() == BLURRED
+    np.testing.assert_allclose(10.0**y, 9.0)
+    assert panel.dots["bad"].getData()[1].tolist() == [-1.0]   # no score: on the floor
     for _ in range(29):
         qtbot.keyClick(window, "[")
     assert panel.tried == pytest.approx(1.0)   # the setting allows no less
@@ -99,7 +101,7 @@ def test_keys_step_the_threshold_of_the_score_and_escape_drops_it(
     assert "would flag 2 of 59, now 6 (blurred 0, now 4; undecided 2, now 2)" in panel._legend.text()
     qtbot.keyClick(window, QtCore.Qt.Key.Key_Escape)
     assert panel.tried is None
-    assert panel.threshold.value() == 3.5
+    assert 10.0**panel.threshold.value() == pytest.approx(3.5)
     assert panel.no_longer.x.size == 0
     assert window.selected == Key("scan-1", 21)   # Esc dropped the trial first
     qtbot.keyClick(window, QtCore.Qt.Key.Key_Escape)

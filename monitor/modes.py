@@ -12,7 +12,7 @@ import numpy as np
 from monitor import pixels
 from monitor.pixels import Levels
 from monitor.shelf import NOTHING, Found
-from monitor.store import Picture
+from monitor.store import Extra, Picture
 from monitor.words import value
 from streamer.records import STRAIN_PLANES, AnyArray, FloatArray, FlowResult, SpectraResult
 
@@ -121,6 +121,8 @@ class Mode(NamedTuple):
     needs: frozenset[str]
     """Beside the picture: ``raw``, ``reference``, ``flow``, ``spectra``."""
     about: str
+    extra: Extra | None = None
+    """What its field should come with."""
     variants: tuple[str, str] | None = None
     """What it is called as it begins, and the other way."""
 
@@ -254,7 +256,8 @@ def _strain(material: Material) -> Composition:
         return flow
     name, meaning = STRAINS[material.other]
     if flow.strain is None:
-        return _without(material, f"no strain of frame {flow.index}: the streamer did not work it out")
+        return _without(material, f"no strain of frame {flow.index}: the streamer did not work it out "
+                                  "(flow.analysis_s says how often it does)")
     found = 100 * flow.strain[STRAIN_PLANES.index(name)]
     layer = Layer(found, field_box(flow, material.flow_drift), "CET-D1A", pixels.symmetric(found),
                   least=0.02, unit="%")
@@ -267,7 +270,8 @@ def _regions(material: Material) -> Composition:
         return flow
     labels = flow.regions
     if labels is None:
-        return _without(material, f"no regions of frame {flow.index}: the streamer did not work them out")
+        return _without(material, f"no regions of frame {flow.index}: the streamer did not work them out "
+                                  "(flow.analysis_s says how often it does)")
     count = int(np.unique(labels[labels >= 0]).size)
     if not count:
         return _without(material, f"no region moves on its own in frame {flow.index}")
@@ -296,11 +300,11 @@ _ALIGNED = ("drift taken out", "as they lie")
 MODES = (
     Mode("raw", _raw, frozenset({"raw"}), "as the detector gave it"),
     Mode("corrected", _plain, frozenset(), "dark and flat field taken out"),
-    Mode("difference", _difference, frozenset({"reference"}), "frame minus reference", _ALIGNED),
-    Mode("overlay", _overlay, frozenset({"reference"}), "reference red, frame blue", _ALIGNED),
+    Mode("difference", _difference, frozenset({"reference"}), "frame minus reference", variants=_ALIGNED),
+    Mode("overlay", _overlay, frozenset({"reference"}), "reference red, frame blue", variants=_ALIGNED),
     Mode("displacement", _magnitude, frozenset({"flow"}), "how far each place moved"),
-    Mode("strain", _strain, frozenset({"flow"}), "divergence or shear", ("divergence", "shear")),
-    Mode("regions", _regions, frozenset({"flow"}), "what moves as a whole"),
+    Mode("strain", _strain, frozenset({"flow"}), "divergence or shear", "strain", ("divergence", "shear")),
+    Mode("regions", _regions, frozenset({"flow"}), "what moves as a whole", "regions"),
     Mode("deblurred", _deblurred, frozenset(), "preview of blurred frames"),
     Mode("spectrum", _spectrum, frozenset({"spectra"}), "power of all frequencies"),
 )

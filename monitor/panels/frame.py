@@ -105,7 +105,8 @@ class FramePanel(Panel):
     def refresh(self, scene: Scene) -> None:
         """Show the selected frame or the newest one, in the chosen mode."""
         self._scene = scene
-        seen = look(scene, with_flow=self.with_arrows or "flow" in MODES[self.mode].needs)
+        mode = MODES[self.mode]
+        seen = look(scene, with_flow=self.with_arrows or "flow" in mode.needs, extra=mode.extra)
         if seen is None:
             self._clear("no picture yet")
             return

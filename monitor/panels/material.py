@@ -8,7 +8,7 @@ from monitor.modes import Material, Mode
 from monitor.panels.base import Scene
 from monitor.rows import Key
 from monitor.shelf import NOTHING, Found
-from monitor.store import Picture
+from monitor.store import Extra, Picture
 from streamer.records import FlowResult, FrameRow
 
 _ALONE = Found(why="pictures of earlier frames cannot be asked for here")
@@ -32,8 +32,8 @@ def key_of(thing: Picture | FlowResult) -> Key:
     return Key(thing.acquisition, thing.index)
 
 
-def look(scene: Scene, *, with_flow: bool) -> Look | None:
-    """Find the frame to be shown; None before there is any."""
+def look(scene: Scene, *, with_flow: bool, extra: Extra | None = None) -> Look | None:
+    """Find the frame to be shown, with a field that has an extra if possible; None before there is any."""
     live = scene.picture if scene.picture is not None and scene.picture.image is not None else None
     if scene.selected is None and live is None:
         return None
@@ -43,7 +43,7 @@ def look(scene: Scene, *, with_flow: bool) -> Look | None:
     else:
         picture = scene.shelf.picture(key, place="frame") if scene.shelf is not None else _ALONE
     row = scene.store.row(key)
-    flow = _flow(scene, key, picture.thing) if with_flow else NOTHING
+    flow = _flow(scene, key, picture.thing, extra) if with_flow else NOTHING
     return Look(key, picture, row, flow, _place(scene, flow.thing, row), scene.selected is not None)
 
 
@@ -103,9 +103,11 @@ def drift_between(scene: Scene, row: FrameRow | None, index: int | None) -> tupl
     return row.drift_y_px - first.drift_y_px, row.drift_x_px - first.drift_x_px
 
 
-def _flow(scene: Scene, key: Key, picture: Picture | None) -> Found:
+def _flow(scene: Scene, key: Key, picture: Picture | None, extra: Extra | None) -> Found:
     """Return the field of a frame; while live the newest of its view, which may be a few frames old."""
     live = scene.flow
+    if extra is not None and scene.selected is None and live is not None and getattr(live, extra) is None:
+        live = scene.store.analysed(extra, live.view) or live   # not every field is analysed
     if live is not None and key_of(live) == key:
         return Found(live)
     if scene.selected is not None and scene.shelf is not None:

@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 SETTLED_S = 1.0
 """A heartbeat this long after the last frame knows what the streamer thinks of it."""
 LOST_S = 5.0
-"""A frame that left and was not answered within this time is taken to be lost, and taken again."""
+"""A frame that a streamer does not answer for so long, though it is heard all the time, was lost; it is taken again."""
+SILENT_S = 3.0
+"""A streamer that misses heartbeats for so long was away."""
 MOST_TRIES = 10
 """Exposures for one request, whatever the streamer says."""
 _POLL_S = 0.02
@@ -58,7 +60,7 @@ class Wishes:
         self._open: dict[Key, Recollection] = {}
         self._given: dict[Key, _Given] = {}
         self._refused: set[Key] = set()
-        self._heard_at = self._sent_at = -math.inf
+        self._heard_at = self._back_at = self._sent_at = -math.inf
         self._queue = 0
 
     @property
@@ -90,7 +92,7 @@ class Wishes:
                 queue = msgspec.convert(header.get("queue", 0), int)
                 with self._lock:
                     self._open = {(session, one.id): one for one in wanted if one.state == "open"}
-                    self._heard_at, self._queue = self._now(), queue
+                    self._beat(queue)
         except msgspec.ValidationError as error:
             raise ProtocolError(f"{topic!r} message is not understood: {error}") from error
 
@@ -133,6 +135,12 @@ class Wishes:
         """Tell whether nothing has left for so long."""
         return self._now() - self._sent_at > patience_s
 
+    def _beat(self, queue: int) -> None:
+        now = self._now()
+        if now - self._heard_at > SILENT_S:
+            self._back_at = now
+        self._heard_at, self._queue = now, queue
+
     def _note(self, session: str, wish: Recollection) -> None:
         if wish.state == "open":
             self._open[session, wish.id] = wish
@@ -150,8 +158,10 @@ class Wishes:
             return True
         if given.exposures >= MOST_TRIES:
             return False
-        lost = given.sent_at is not None and self._now() - given.sent_at > LOST_S
-        return wish.tries > given.tries or lost
+        if wish.tries > given.tries:
+            return True
+        heard_s = -math.inf if given.sent_at is None else self._heard_at - max(given.sent_at, self._back_at)
+        return heard_s > LOST_S and not self._queue
 
 
 class Listener:

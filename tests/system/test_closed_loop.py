@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from monitor.demo import Demo, free_endpoints
+from streamer.client import Client
 
 SEED = 14
 """Frames 6, 7 and 13 (the last one) are blurred, and 6 is blurred again at first."""
-SMALL = ["--seed", str(SEED), "--frames", "14", "--size", "320x328", "--photons", "2000", "--rate", "12"]
+SMALL = ["--seed", str(SEED), "--frames", "14", "--size", "320x328", "--photons", "2000"]
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -24,24 +25,42 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+class Streamer:
+    """A streamer on addresses of its own, which it keeps when it is started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.frames, self.results, control = free_endpoints(3)
+        settings = (f"frames.endpoint={self.frames}", "frames.bind=true", "frames.pattern=pull", "flow.enabled=false",
+                    f"results.endpoint={self.results}", f"control.endpoint={control}")
+        self._command = [sys.executable, "-P", "-m", "streamer.cli", "run", "--session", str(folder / "session"),
+                         *(word for setting in settings for word in ("--set", setting))]
+        self.start()
+
+    def start(self) -> None:
+        with (self.folder / "streamer.log").open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def simulator(streamer: Streamer, *options: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "simulator.cli", "run", "sun2025_txm", *SMALL, "--connect", streamer.frames,
+            "--pattern", "push", "--recollect", streamer.results, *options]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Let a streamer and a simulator that takes frames again run to their end."""
     folder = tmp_path_factory.mktemp("loop")
-    frames, results, control = free_endpoints(3)
-    settings = (f"frames.endpoint={frames}", "frames.bind=true", "frames.pattern=pull", "flow.enabled=false",
-                f"results.endpoint={results}", f"control.endpoint={control}")
-    with (folder / "streamer.log").open("wb") as log, subprocess.Popen(
-            [sys.executable, "-P", "-m", "streamer.cli", "run", "--session", str(folder / "session"),
-             *(word for setting in settings for word in ("--set", setting))], stdout=log, stderr=log) as streamer:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-P", "-m", "simulator.cli", "run", "sun2025_txm", *SMALL, "--connect", frames,
-                 "--pattern", "push", "--recollect", results, "--save", str(folder / "truth.h5")],
-                check=False, capture_output=True, text=True, timeout=90)
-        finally:
-            streamer.terminate()
-            streamer.wait(30)
+    streamer = Streamer(folder)
+    try:
+        done = subprocess.run(simulator(streamer, "--save", str(folder / "truth.h5"), "--rate", "12"),
+                              check=False, capture_output=True, text=True, timeout=90)
+    finally:
+        streamer.end()
     assert done.returncode == 0, done.stderr + (folder / "streamer.log").read_text()
     (folder / "simulator.log").write_text(done.stderr)
     return folder
@@ -82,6 +101,28 @@ def test_the_drift_of_a_frame_taken_again_is_that_of_its_own_time(folder: Path) 
         if rows[index]["verdict"] == "sharp":
             measured = float(rows[index]["drift_y_px"]), float(rows[index]["drift_x_px"])
             np.testing.assert_allclose(measured, drift_px[index], atol=0.5)
+
+
+@pytest.mark.slow
+def test_a_request_outlives_a_streamer_that_is_killed(tmp_path: Path) -> None:
+    streamer = Streamer(tmp_path)
+    with (tmp_path / "simulator.log").open("wb") as log, subprocess.Popen(
+            simulator(streamer, "--rate", "6", "--late", "80"), stdout=log, stderr=log) as beamline:
+        try:
+            with Client(streamer.results, topics=("recollect",)) as client:
+                asked = client.receive(60.0)
+                assert asked is not None
+                streamer.process.kill()   # it has asked, and what is taken again has not come yet
+                streamer.process.wait()
+                streamer.start()
+            assert beamline.wait(100) == 0, (tmp_path / "simulator.log").read_text()
+        finally:
+            beamline.kill()
+            streamer.end()
+    requests = {int(row["id"]): row for row in table(tmp_path / "session" / "recollections.csv")}
+    assert asked.header["state"] == "open"
+    assert requests[asked.header["id"]]["index"] == str(asked.header["index"])
+    assert {row["state"] for row in requests.values()} == {"served"}
 
 
 def test_the_demo_closes_the_loop() -> None:

@@ -101,7 +101,7 @@ class Theme:
         QSplitter::handle {{ background: {self.background}; }}
         QTabWidget::pane {{ border: none; }}
         QTabBar::tab {{ background: {self.background}; color: {self.dim}; border: 1px solid {self.border};
-                        padding: {self.px(4):.0f}px {self.px(12):.0f}px; }}
+                        padding: {self.px(4):.0f}px {self.px(6):.0f}px; }}
         QTabBar::tab:selected {{ background: {self.surface}; color: {self.text}; }}
         QToolTip {{ background: {self.surface}; color: {self.text}; border: 1px solid {self.border}; }}
         QScrollBar:vertical {{ background: {self.surface}; width: {self.px(10):.0f}px; border: none; }}

@@ -10,6 +10,8 @@ from typing import Any
 from streamer.records import Accounting, FrameRow
 
 DASH = "–"
+MOST_DECIMALS = 4
+"""What is compared with itself has errors of nearly nothing."""
 
 
 def verdict_word(row: FrameRow) -> str:
@@ -37,7 +39,7 @@ def decimals(sigma: float | None, *, otherwise: int = 2) -> int:
         return otherwise
     power = math.floor(math.log10(sigma))
     leading = round(sigma / 10.0**power, 1)
-    return min(max((1 if leading < 2 else 0) - power, 0), 6)
+    return min(max((1 if leading < 2 else 0) - power, 0), MOST_DECIMALS)
 
 
 def measured(number: float | None, sigma: float | None, unit: str = "", *, signed: bool = False) -> str:

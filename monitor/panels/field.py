@@ -14,6 +14,7 @@ from streamer.records import FlowResult
 NONE_YET = ("no displacement field yet: the first comes when a frame can be compared with its reference; "
             "flow.enabled switches them on")
 
+STILL_PX = 1e-3
 NOT_WORKED_OUT = "the streamer did not work it out (flow.analysis_s says how often it does)"
 
 
@@ -43,7 +44,9 @@ class FieldPanel(Panel):
                                            for old, new in zip(self._drawn, what, strict=True)):
             return
         self._drawn, self.flow = what, flow
-        reason = why if flow is None else self.draw(flow, scene.pixel_size_nm)
+        if flow is not None and _is_reference(flow):
+            why = f"frame {flow.index} is the reference itself: nothing has moved against it"
+        reason = why if flow is None or why else self.draw(flow, scene.pixel_size_nm)
         if reason:
             self.clear()
             self._legend.set_runs([])
@@ -64,6 +67,11 @@ class FieldPanel(Panel):
     def whose(self, flow: FlowResult) -> str:
         """Name the frames of a field."""
         return f" {flow.index} against {flow.reference_index}"
+
+
+def _is_reference(flow: FlowResult) -> bool:
+    """Tell a frame that was compared with itself; there is nothing but rounding errors to be seen of it."""
+    return flow.index == flow.reference_index and not (abs(flow.displacement_px[:, flow.valid]) > STILL_PX).any()
 
 
 def field_of(scene: Scene, extra: Extra | None = None) -> tuple[FlowResult | None, str]:

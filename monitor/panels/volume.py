@@ -9,6 +9,7 @@ import pyqtgraph as pg
 
 from monitor.analysis import Volume, volume_of
 from monitor.panels.base import new_plot, style_plot
+from monitor.panels.dots import Dots
 from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline
@@ -33,11 +34,12 @@ class VolumePanel(FieldPanel):
         self.plot.setToolTip("standard deviation between 200 random boxes: of the mean amplitude, as a share of the "
                              "mean over all; of the direction, in radians. Beyond half the view boxes overlap and "
                              "agree whatever the sample")
-        self.curves = [pg.PlotDataItem(symbol=symbol, connect="finite") for symbol in ("o", "t")]
+        self.curves = [pg.PlotCurveItem(connect="finite") for _ in range(2)]
+        self.dots = [Dots("o"), Dots("t")]
         self.settled = pg.InfiniteLine(angle=0, movable=False, pos=SETTLED)
         self.minimum = pg.InfiniteLine(angle=90, movable=False)
         self.half = pg.LinearRegionItem(movable=False)
-        for item in (self.half, *self.curves, self.settled, self.minimum):
+        for item in (self.half, *self.curves, *self.dots, self.settled, self.minimum):
             self.plot.addItem(item, ignoreBounds=True)
         self._body.addWidget(self.plot, 1)
         self.empty = Empty(self.plot)
@@ -46,11 +48,9 @@ class VolumePanel(FieldPanel):
         """Take other colours."""
         super().restyle(theme)
         style_plot(self.plot, theme)
-        for curve, colour in zip(self.curves, theme.series, strict=False):
+        for curve, dots, colour in zip(self.curves, self.dots, theme.series, strict=False):
             curve.setPen(theme.pen(colour))
-            curve.setSymbolBrush(theme.brush(colour))
-            curve.setSymbolPen(None)
-            curve.setSymbolSize(theme.px(6))
+            dots.set_look(theme.px(6), None, theme.brush(colour))
         self.settled.setPen(theme.pen(theme.dim, dashed=True))
         self.minimum.setPen(theme.pen(theme.text))
         self.half.setBrush(theme.brush(theme.dim, 35))
@@ -68,8 +68,9 @@ class VolumePanel(FieldPanel):
         known = known[np.isfinite(known)]
         if not known.size:
             return f"frame {flow.index}: too few valid points to compare boxes"
-        for curve, deviation in zip(self.curves, (amplitude, direction), strict=True):
+        for curve, dots, deviation in zip(self.curves, self.dots, (amplitude, direction), strict=True):
             curve.setData(size, deviation)
+            dots.set_dots(*(column[np.isfinite(deviation)] for column in (size, deviation)))
         sides = [float(np.ptp(grid)) for grid in (flow.grid_y_px, flow.grid_x_px)]
         self.half.setRegion((min(sides) / 2, 2 * max(*sides, float(size[-1]))))
         self.minimum.setVisible(study.minimum_px is not None)
@@ -83,8 +84,10 @@ class VolumePanel(FieldPanel):
 
     def clear(self) -> None:
         """Show nothing."""
-        for curve in self.curves:
-            curve.setData([], [])
+        for item in self.curves:
+            item.setData([], [])
+        for dots in self.dots:
+            dots.set_dots(np.zeros(0), np.zeros(0))
         self.minimum.setVisible(False)
         self.half.setRegion((0.0, 0.0))
 

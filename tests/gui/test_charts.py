@@ -322,6 +322,13 @@ def test_a_field_without_a_valid_point_is_named(shown: Callable[..., Any]) -> No
         assert "valid" in shown(kind, scene_of(5, flow=nothing)).empty.text()
 
 
+def test_the_reference_itself_is_not_shown_as_a_sample_at_rest(shown: Callable[..., Any]) -> None:
+    itself = make_analysed_flow(0)
+    itself = msgspec.structs.replace(itself, displacement_px=np.zeros_like(itself.displacement_px))
+    for kind in OF_FIELDS:
+        assert "frame 0 is the reference itself" in shown(kind, scene_of(5, flow=itself)).empty.text()
+
+
 def test_the_newest_analysis_stays_while_fields_come_without(shown: Callable[..., Any]) -> None:
     store, plain = Store(), make_flow(61)
     kept = make_analysed_flow(59)
@@ -371,5 +378,6 @@ def test_a_particle_is_ringed_on_the_picture(filled: Window, streamer: FakeStrea
     seen = filled.panel(FramePanel)._seen
     (x,), (y,) = spot.getData()
     assert (y, x) == pytest.approx((100.0 + seen.drift[0], 150.0 + seen.drift[1]))
+    assert spot.isVisible()
     filled.panel(FramePanel).mark(None)
-    assert spot.getData()[0].size == 0
+    assert not spot.isVisible()

@@ -55,7 +55,7 @@ def test_times_that_are_none(text: str | None) -> None:
 @pytest.mark.parametrize(("number", "sigma", "text"), [
     (1.23456, 0.034, "1.23 ± 0.03 px"), (1.23456, 0.13, "1.23 ± 0.13 px"), (123.4, 7.0, "123 ± 7 px"),
     (1.0, None, "1.00 px"), (1.0, float("nan"), "1.00 px"), (None, 0.1, "–"), (float("nan"), 0.1, "–"),
-    (0.5, 0.0999, "0.50 ± 0.10 px"), (2.0, 0.0, "2.00 ± 0.00 px"), (1.0, 1e-12, "1.000000 ± 0.000000 px"),
+    (0.5, 0.0999, "0.50 ± 0.10 px"), (2.0, 0.0, "2.00 ± 0.00 px"), (1.0, 1e-12, "1.0000 ± 0.0000 px"),
 ])
 def test_numbers_have_the_digits_that_their_errors_leave(number: float | None, sigma: float | None, text: str) -> None:
     assert words.measured(number, sigma, "px") == text

@@ -261,7 +261,7 @@ class RecollectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     limit: Annotated[
         int, _meta("A frame is given up when it was taken again so often without becoming sharp.",
                    unit="frames", low=1, high=100, live=True)
-    ] = 3
+    ] = 5
 
 
 class PicturesSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

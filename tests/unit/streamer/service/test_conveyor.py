@@ -13,7 +13,7 @@ import pytest
 from streamer.engine import InlineExecutor
 from streamer.journal import Journal
 from streamer.pipeline import Outcome
-from streamer.records import Frame, FrameRow
+from streamer.records import EndOfAcquisition, Frame, FrameRow
 from streamer.service.conveyor import Conveyor
 from streamer.service.recorder import Recorder
 from streamer.settings import load
@@ -75,3 +75,41 @@ def test_a_lost_worker_costs_its_frame_and_no_more(journal: Journal) -> None:
     ((_, row),) = journal.rows()
     assert "the worker died" in row.problems
     assert conveyor.ledger.accounting().refused.count == 1
+
+
+def test_a_frame_taken_again_in_vain_is_told_in_the_alert_of_the_frame_it_came_for(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conveyor, recorder = _conveyor(journal, InlineExecutor())
+    verdicts = ["sharp", "blurred", *["sharp"] * 8, "blurred", "sharp"]
+    rows = [FrameRow(index=index, acquisition="a", view="main", kind="projection", verdict=verdict,
+                     recollects=1 if index >= 10 else None, blur_length_px=4.0 if verdict == "blurred" else 0.2)
+            for index, verdict in enumerate(verdicts)]
+    outcomes = iter([Outcome(row) for row in rows])
+    monkeypatch.setattr(conveyor.pipeline, "finish", lambda job, measurement: next(outcomes))
+    for row in rows:
+        conveyor.offer(msgspec.structs.replace(_frame(row.index), recollects=row.recollects))
+        conveyor.drain()
+    conveyor.offer(EndOfAcquisition(acquisition="a"))
+    conveyor.account(last=True)
+    recorder.commit()
+    (_, alert), = journal.alerts()
+    assert (alert.index, alert.count, alert.state, alert.active) == (1, 1, "recollected", False)
+    assert (alert.recollected_as, alert.recollected_verdict) == (11, "sharp")
+    (_, request), = journal.recollections()
+    assert (request.state, request.tries, request.served_by) == ("served", 2, 11)
+
+
+def test_requests_end_when_the_sender_closes_the_acquisition(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conveyor, recorder = _conveyor(journal, InlineExecutor())
+    row = FrameRow(index=0, acquisition="a", view="main", kind="projection", verdict="bad", problems="beam dump: dark")
+    monkeypatch.setattr(conveyor.pipeline, "finish", lambda job, measurement: Outcome(row))
+    conveyor.offer(_frame(0))
+    conveyor.offer(EndOfAcquisition(acquisition="a"))
+    recorder.commit()
+    (_, request), = journal.recollections()
+    assert (request.state, request.reason) == ("expired", "beam dump: dark; the acquisition has ended")
+    (_, alert), = journal.alerts()
+    assert (alert.rule, alert.state) == ("beam_dump", "new")

@@ -72,7 +72,7 @@ def test_a_request_is_as_complete_as_a_beamline_needs_it(run):
     run.add("blurred", length_px=7.0, expected=10, leaving=Leaving(frames=30.0))
     assert run.changes == [Change(Recollection(
         id=1, requested_at=utc_text(4.0), acquisition="scan", index=4, view="main", reason="blurred by 7.0 px",
-        priority=2, changed_at=utc_text(4.0), exposed_at=utc_text(40.0), exposure_s=0.2, angle_deg=6.0,
+        priority=2, limit=5, changed_at=utc_text(4.0), exposed_at=utc_text(40.0), exposure_s=0.2, angle_deg=6.0,
         energy_ev=8333.0, drift_y_px=2.0, drift_x_px=-1.0, stage=StageMove(y_um=0.1, x_um=-0.2),
         deadline_frames=5.0, deadline_at=utc_text(4.0 + 5.0 * 10.0)))]
     assert run.requests.open() == [run.newest]

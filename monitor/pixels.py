@@ -121,17 +121,20 @@ def red_blue(reference: FloatArray, frame: FloatArray, levels: Levels) -> Bytes:
     ndarray of shape (M, N, 3), uint8
         Grey where both are alike, and the frame in grey where the reference shows nothing.
     """
-    known = np.isfinite(reference)
-    red = _bytes(frame, levels)
-    blue = np.where(known, _bytes(np.where(known, reference, np.float32(0)), levels), red)
-    return np.stack([red, np.minimum(red, blue), blue], axis=-1)
+    red, blue = _bytes(frame, levels), _bytes(reference, levels)
+    np.copyto(blue, red, where=np.isnan(reference))
+    both = np.empty((*frame.shape, 3), np.uint8)
+    both[..., 0], both[..., 2] = red, blue
+    np.minimum(red, blue, out=both[..., 1])
+    return both
 
 
 def _bytes(image: FloatArray, levels: Levels) -> Bytes:
     low, high = levels
-    scaled = (image - np.float32(low)) * np.float32(255 / max(high - low, 1e-12))
-    np.nan_to_num(scaled, copy=False, nan=0.0)
-    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+    scaled = image - np.float32(low)
+    scaled *= np.float32(255 / max(high - low, 1e-12))
+    np.fmax(scaled, np.float32(0), out=scaled)   # of NaN and a number, the number
+    return np.fmin(scaled, np.float32(255), out=scaled).astype(np.uint8)
 
 
 def magnitude(field: FloatArray, valid: AnyArray) -> FloatArray:

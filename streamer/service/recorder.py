@@ -45,7 +45,6 @@ _HISTORY = 4096
 """Rows kept for revision; older ones are final."""
 _BACKLOG = 10_000
 """Batches kept while the journal cannot be written; of older ones rows, fields and spectra are given up."""
-_RETRY_S = 1.0
 _CATCH_UP_S = 0.1
 """Spent on batches that wait, at each commit; what has just come has to wait no longer."""
 
@@ -82,8 +81,7 @@ class Recorder:
         self._batch = Batch()
         self._outgoing: list[tuple[Topic, int, Any, dict[str, AnyArray]]] = []
         self._backlog: deque[Batch] = deque()
-        self._given_up: list[Key] = []
-        self._retry_at = 0.0
+        self._given_up: dict[Key, None] = {}
         self._remember: Remember | None = None
 
     @property
@@ -104,11 +102,15 @@ class Recorder:
                             if command.op == "override" and outcome == "done"}
 
     def take_given_up(self) -> list[Key]:
-        """Return the frames whose rows had to be given up since the last call, once the journal is written again."""
-        if self._backlog:
+        """Return the frames whose rows are lost since the last call, once the journal is written again."""
+        if self._backlog or not self._given_up:
             return []
-        given_up, self._given_up = self._given_up, []
-        return given_up
+        given_up, self._given_up = self._given_up, {}
+        stored = {key: self.journal.row(key[1], acquisition=key[0]) for key in given_up}
+        for key, row in self._rows.items():   # what is still in memory is not lost, nor is what it was revised to
+            if key in stored and stored[key] != row:
+                self._stage_again(row)
+        return [key for key, row in stored.items() if row is None and key not in self._rows]
 
     @property
     def newest(self) -> Key | None:
@@ -238,10 +240,7 @@ class Recorder:
         if self._batch != _NOTHING:
             self._backlog.append(self._batch)
             self._batch = Batch()
-        if len(self._backlog) > _BACKLOG:
-            self._give_up_oldest()
-        if not self.problem or time.monotonic() >= self._retry_at:
-            self._write_backlog(until=time.monotonic() + _CATCH_UP_S)
+        self._write_backlog(until=time.monotonic() + _CATCH_UP_S)
         if self._publish is not None:
             for topic, sequence, fields, arrays in self._outgoing:
                 self._publish(topic, sequence, fields, arrays)
@@ -267,6 +266,9 @@ class Recorder:
         self._rows[key] = row
         if len(self._rows) > _HISTORY:
             self._rows.popitem(last=False)
+        self._stage_again(row)
+
+    def _stage_again(self, row: FrameRow) -> None:
         sequence = self._next("frame")
         self._batch.rows.append((sequence, row))
         self._outgoing.append(("frame", sequence, row, {}))
@@ -278,7 +280,7 @@ class Recorder:
     def _give_up_oldest(self) -> None:
         """Give up what is large in the oldest batch; alerts, commands, facts and the state wait on with the next."""
         old, new = self._backlog.popleft(), self._backlog[0]
-        self._given_up += [(row.acquisition, row.index) for _, row in old.rows if row.revision == 0]
+        self._given_up |= {(row.acquisition, row.index): None for _, row in old.rows}
         self._backlog[0] = msgspec.structs.replace(
             new, **{name: getattr(old, name) + getattr(new, name) for name in _KEPT},
             facts=old.facts | new.facts, state=old.state | new.state)
@@ -290,9 +292,10 @@ class Recorder:
             except SessionError as error:
                 if not self.problem:
                     log.error("%s", error)
+                if len(self._backlog) > _BACKLOG:
+                    self._give_up_oldest()
                 lost = f", {len(self._given_up)} rows are given up" if self._given_up else ""
                 self.problem = f"{error}; {len(self._backlog)} steps wait{lost}"
-                self._retry_at = time.monotonic() + _RETRY_S
                 return
             self._backlog.popleft()
         if self.problem and not self._backlog:

@@ -27,6 +27,8 @@ class Placed(NamedTuple):
 class Canvas(pg.GraphicsView):
     """One picture at a time; levels are kept for each way to look at it."""
 
+    _fitted = False   # Qt resizes while the widget is made
+
     def __init__(self) -> None:
         super().__init__()
         self.theme = DARK
@@ -52,6 +54,8 @@ class Canvas(pg.GraphicsView):
         self._painted: dict[Any, Any] = {}
         """Pixels on screen, by item."""
         self._box: Box | None = None
+        self._fitted = True
+        self.box.sigRangeChangedManually.connect(self._zoomed)
         self.clear()
 
     @property
@@ -87,8 +91,18 @@ class Canvas(pg.GraphicsView):
         self.colours.setVisible(False)
 
     def fit(self) -> None:
-        """Show the whole picture."""
+        """Show the whole picture, and go on doing so until somebody zooms."""
+        self._fitted = True
         self.box.autoRange(padding=0.01)
+
+    def resizeEvent(self, event: Any) -> None:
+        """Show the whole picture in the new room, unless somebody zoomed."""
+        super().resizeEvent(event)
+        if self._fitted:
+            self.fit()
+
+    def _zoomed(self, _: Any) -> None:
+        self._fitted = False
 
     def forget_levels(self) -> None:
         """Take the levels of the picture on screen at once."""

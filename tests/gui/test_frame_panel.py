@@ -108,6 +108,25 @@ def test_binned_pictures_keep_the_coordinates_of_the_frame(filled: Window, strea
     assert canvas.bar.label.toPlainText() == "2 µm"
 
 
+def test_the_whole_picture_stays_in_sight_until_somebody_zooms(filled: Window, qtbot: Any) -> None:
+    canvas = filled.panel(FramePanel).canvas
+
+    def sees_all() -> bool:
+        (left, right), (top, bottom) = canvas.box.viewRange()
+        return left <= 0 and right >= 320 and top <= 0 and bottom >= 240
+
+    for size in ((1000, 1000), (1800, 700), (1366, 768)):
+        filled.resize(*size)
+        qtbot.waitUntil(sees_all)
+    canvas.box.scaleBy((0.3, 0.3))
+    canvas.box.sigRangeChangedManually.emit([True, True])
+    filled.resize(1900, 1000)
+    filled.refresh_now()
+    assert not sees_all()
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_F)
+    assert sees_all()
+
+
 def test_the_value_under_the_mouse_is_read(filled: Window) -> None:
     panel = filled.panel(FramePanel)
     panel._read(panel.canvas.box.mapViewToScene(QtCore.QPointF(100.5, 50.5)))

@@ -36,9 +36,8 @@ _ATTENTION = """
     SELECT acquisition, "index" FROM session.frames
     WHERE verdict IN ('blurred', 'bad') OR recollects IS NOT NULL
     UNION SELECT acquisition, recollects FROM session.frames WHERE recollects IS NOT NULL
-    UNION SELECT f.acquisition, f."index" FROM session.frames f
-        JOIN (SELECT DISTINCT view, reference_index FROM session.frames) r
-        ON f.view = r.view AND f."index" = r.reference_index
+    UNION SELECT acquisition, "index" FROM session.frames
+    WHERE (view, "index") IN (SELECT DISTINCT view, reference_index FROM session.frames)
 """
 """Frames that somebody will want to look at: their pictures go last."""
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from monitor.store import Store
 from streamer.client import DEFAULT_RESULTS, Client
@@ -23,9 +24,14 @@ STALE_AFTER_S = 3.0
 DISCONNECTED_AFTER_S = 6.0
 RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
+KEPT = ("frame", "alert", "recollect")
+"""Topics whose messages the history brings back."""
 PAGE = 10_000
 """Rows asked for at once: 4 MB, taken in within 100 ms. A streamer that knows no pages sends everything."""
 HISTORY_TIMEOUT_S = 10.0
+MOST_WAITING = 200
+"""Messages that may wait for this reader, a quarter of them pictures: a machine too busy to read them all must not
+fill its memory with them. What is lost is seen as a gap and comes from the history."""
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +92,7 @@ class Feed:
         self.endpoint = results
         self.notify = notify
         # every topic: a foreign program on this address shall be named, not ignored
-        self._client = Client(results, control, topics=("",))
+        self._client = Client(results, control, topics=("",), high_water_mark=MOST_WAITING)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._pending = False
@@ -98,6 +104,7 @@ class Feed:
         self._ask_at, self._asking = 0.0, False
         self._history_text, self._retry_s = "", RETRY_S / 2
         self._notices: list[str] = []
+        self._promised: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
 
     def start(self) -> None:
@@ -185,6 +192,7 @@ class Feed:
         if session != self.store.session:
             known = self.store.session != ""
             self.store.reset(session)
+            self._promised = {}
             self._want(0)
             if known:
                 self._note(f"the streamer began session {session}: charts start anew, history is loaded")
@@ -193,13 +201,22 @@ class Feed:
         if sequel == "restart":
             self._want(0)
             self._note("the streamer was restarted: history is loaded again")
-        elif sequel == "gap" and result.topic in ("frame", "alert"):
+        elif sequel == "gap" and result.topic in KEPT:
             _log.info("%s messages %d to %d were lost; asking for the history", result.topic, before + 1,
                       result.sequence - 1)
-            self._want(self.store.heard("frame") if result.topic == "alert" else before)
+            self._want(before if result.topic == "frame" else self.store.heard("frame"))
         if result.topic == "status":
             self._status_at = time.monotonic()
+            self._compare(result.header.get("published"), anew=sequel == "restart")
         self._announce()
+
+    def _compare(self, published: Any, *, anew: bool) -> None:
+        """Ask for the history when less was heard than the heartbeat before told: the last message may be lost, too."""
+        if not anew and any(self.store.heard(topic) < number for topic, number in self._promised.items()):
+            _log.info("the newest messages were lost; asking for the history")
+            self._want(self.store.heard("frame"))
+        numbers = published if isinstance(published, dict) else {}
+        self._promised = {topic: numbers[topic] for topic in KEPT if isinstance(numbers.get(topic), int)}
 
     def _want(self, since: int) -> None:
         self._wanted = since if self._wanted is None else min(since, self._wanted)

@@ -1,6 +1,6 @@
 """Colours, symbols and sizes. Every state has a colour, a shape and a word, so that no one depends on colour.
 
-The colour sets keep a CIEDE2000 distance of at least 14 (dark) and 9 (light) between states for the three kinds of
+The colour sets keep a CIEDE2000 distance of at least 13 (dark) and 11 (light) between states for the three kinds of
 colour blindness (simulation of Machado et al., IEEE TVCG 15, 1291 (2009), doi:10.1109/TVCG.2009.113).
 """
 
@@ -122,8 +122,8 @@ DARK = Theme(
 )
 LIGHT = Theme(
     name="light", background="#f3f5f7", surface="#ffffff", border="#c3ccd4", text="#14191e", dim="#4b5761",
-    ok="#0072B2", minor="#8A6D00", major="#A8001C", invalid="#A23E78", trend="#14191e", on_state="#ffffff",
-    series=("#0072B2", "#b35900", "#A23E78", "#6b5a00", "#00694e", "#A8001C"), time_map="viridis",
+    ok="#005b7f", minor="#806d00", major="#9a1428", invalid="#b81cd8", trend="#14191e", on_state="#ffffff",
+    series=("#0072B2", "#a85200", "#A23E78", "#6b5a00", "#00694e", "#A8001C"), time_map="viridis",
 )
 THEMES = {"dark": DARK, "light": LIGHT}
 

@@ -465,5 +465,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     disk_free_gb: float | None = None
     recollections: list[Recollection] = []
     """Requests that are open, the most urgent first; every heartbeat repeats them until they are served."""
+    published: dict[str, int] = {}
+    """Newest sequence number of each topic: who has heard less has lost messages, even if none follow."""
     problems: list[str] = []
     """What hinders the streamer now, such as a full disk."""

@@ -69,6 +69,7 @@ class Outbox:
         self._entrance = self._context.socket(zmq.PUSH)
         self._entrance.connect("inproc://outbox")
         self._entrance_lock = threading.Lock()
+        self._published: dict[str, int] = {}
         self._status: tuple[Status, float] | None = None
         self.beats = 0
         """Sequence number of the newest heartbeat."""
@@ -78,6 +79,7 @@ class Outbox:
 
     def publish(self, topic: Topic, sequence: int, fields: Any, arrays: Mapping[str, AnyArray]) -> None:
         """Send a result to whoever listens."""
+        self._published[topic] = sequence
         parts = encode_result(topic, fields, session=self._folder.name, sequence=sequence, arrays=arrays)
         self._send([b"publish", *parts])
 
@@ -146,7 +148,7 @@ class Outbox:
         status, made_at = self._status
         silent_s = time.monotonic() - made_at
         age_s = None if status.last_frame_age_s is None else status.last_frame_age_s + silent_s
-        status = msgspec.structs.replace(status, at=time.time(), last_frame_age_s=age_s)
+        status = msgspec.structs.replace(status, at=time.time(), last_frame_age_s=age_s, published={**self._published})
         if silent_s > _UNRESPONSIVE_S:
             text = f"the analysis has not answered for {silent_s:.0f} s"
             status = msgspec.structs.replace(status, problems=[*status.problems, text])

@@ -244,7 +244,7 @@ class FakeStreamer:
                                      dropped=Tally(count=1, indices=[12])),
             "queue": 2, "queue_limit": 64, "received_hz": 4.0, "measured_hz": 3.9, "latency_median_ms": 28.0,
             "latency_p95_ms": 44.0, "last_frame_age_s": 0.2, "pixel_size_nm": PIXEL_SIZE_NM, "blur_tolerance_px": 3.0,
-            "blur_score_threshold": 3.5, **fields}))
+            "blur_score_threshold": 3.5, "published": dict(self.sequence), **fields}))
 
     def close(self) -> None:
         """End as a killed process does: without a word."""

@@ -65,6 +65,17 @@ def test_a_gap_is_filled_from_the_history(streamer: FakeStreamer, listening: Fee
     assert listening.store.lost == {"frame": 1}
 
 
+def test_the_last_message_may_be_lost_too(streamer: FakeStreamer, listening: Feed) -> None:
+    streamer.frame(make_row(0))
+    streamer.status()
+    wait_until(lambda: listening.link().has_history and len(listening.store) == 1)
+    streamer.frame(make_row(1), lose=True)
+    streamer.alert(Alert(id=1, raised_at=moment(1), severity="MINOR", rule="r", text="t"), lose=True)
+    streamer.status()
+    streamer.status()
+    wait_until(lambda: len(listening.store) == 2 and len(listening.store.alerts()) == 1)
+
+
 def test_a_long_history_comes_in_pages(streamer: FakeStreamer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "PAGE", 20)
     for index in range(50):

@@ -244,3 +244,23 @@ def test_a_shared_context_is_left_open():
     with zmq.Context() as context:
         ZeroMQSource(FramesSettings(endpoint=LOOPBACK, bind=True), context=context).close()
         assert not context.closed
+
+
+def test_senders_of_several_dialects_on_one_socket():
+    """Each message is read in its own dialect; junk between them is refused and harms none."""
+    with (zmq.Context() as context,
+          ZeroMQSource(FramesSettings(endpoint=LOOPBACK, pattern="pull", bind=True)) as source):
+        senders = [context.socket(zmq.PUSH) for _ in range(2)]
+        for sender in senders:
+            sender.connect(source.endpoint)
+        found = []
+        for index, name in enumerate(("array-1.0", "karabo", "dectris-1", "send-array", "dectris-2", "bsread")):
+            frame = Frame(pixels=np.full((4, 5), index, np.uint16), index=index, acquisition="scan")
+            senders[index % 2].send_multipart(protocols.get(name).encode(frame))
+            found.append((source.receive(5.0), source.protocol))
+            senders[index % 2].send_multipart([b"junk", b"more"])
+            assert isinstance(source.receive(5.0), Refusal)
+        for sender in senders:
+            sender.close(0)
+    assert [int(frame.pixels[0, 0]) for frame, _ in found] == list(range(6))
+    assert [name for _, name in found] == ["array-1.0", "karabo", "dectris-1", "send-array", "dectris-2", "bsread"]

@@ -172,8 +172,7 @@ def _pair(material: Material) -> tuple[FloatArray, FloatArray, Layer, str] | Com
     binning = math.lcm(picture.binning, reference.binning)
     two = []
     for each in (reference, picture):
-        image: AnyArray = each.image
-        shown, step = pixels.thinned(pixels.rebinned(image, binning // each.binning))
+        shown, step = pixels.thinned(pixels.rebinned(np.asarray(each.image), binning // each.binning))
         two.append((shown.astype(np.float32) * np.float32(each.scale) + np.float32(each.offset), step))
     (still, step), (frame, other_step) = two
     if step != other_step or still.shape != frame.shape or 0 in frame.shape:

@@ -134,7 +134,8 @@ def _bytes(image: FloatArray, levels: Levels) -> Bytes:
     scaled = image - np.float32(low)
     scaled *= np.float32(255 / max(high - low, 1e-12))
     np.fmax(scaled, np.float32(0), out=scaled)   # of NaN and a number, the number
-    return np.fmin(scaled, np.float32(255), out=scaled).astype(np.uint8)
+    np.fmin(scaled, np.float32(255), out=scaled)
+    return scaled.astype(np.uint8)
 
 
 def magnitude(field: FloatArray, valid: AnyArray) -> FloatArray:

@@ -81,7 +81,7 @@ class FrameLog:
         head = msgspec.msgpack.encode(header)
         parts = [memoryview(_SIZES.pack(_MAGIC, len(head), pixels.nbytes)), memoryview(head)]
         if pixels.nbytes:
-            parts.append(memoryview(pixels).cast("B"))
+            parts.append(pixels.data.cast("B"))
         size = sum(part.nbytes for part in parts)
         try:
             self._write(parts)

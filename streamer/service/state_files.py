@@ -95,7 +95,7 @@ class StateFiles:
                                "can be exported") from error
 
     def _write_array(self, array: AnyArray, order: str) -> tuple[str, int]:
-        data = memoryview(np.ascontiguousarray(array if order == "C" else array.T)).cast("B")
+        data = np.ascontiguousarray(array if order == "C" else array.T).data.cast("B")
         name = _digest([data]).hex()
         path = self.folder / f"{name}.array"
         if path.exists():

@@ -75,6 +75,9 @@ class Recognition:
     settings : CalibrationSettings
     """
 
+    _open: list[_Small]
+    _unlit: _Small | None
+
     def __init__(self, settings: CalibrationSettings) -> None:
         self._settings = settings
         self._begin_again(())
@@ -151,9 +154,9 @@ class Recognition:
         self._shape = shape
         self._found = Calibration(self._settings)
         self._scenes: deque[_Small] = deque(maxlen=_SCENES)
-        self._open: list[_Small] = []          # pictures of the open beam that wait; later the newest flat
+        self._open = []                        # pictures of the open beam that wait; later the newest flat
         self._before = 0.0                     # brightness of the sample before them
-        self._unlit: _Small | None = None
+        self._unlit = None
         self._seen = 0
 
     def _small(self, frame: Frame, dark: FloatArray | None) -> _Small:

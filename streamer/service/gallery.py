@@ -6,7 +6,6 @@ One object is used by one thread.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -177,12 +176,11 @@ class Gallery:
                 if held[place] <= limits[place]:
                     continue
                 doomed = []
-                with contextlib.closing(self._db.execute(self._by_worth(table))) as oldest:
-                    for row, size in oldest:
-                        if surplus <= 0:
-                            break
-                        doomed.append((row,))
-                        surplus -= size
+                for row, size in self._by_worth(table):
+                    if surplus <= 0:
+                        break
+                    doomed.append((row,))
+                    surplus -= size
                 with self._db:
                     self._db.executemany(f"DELETE FROM {table} WHERE rowid = ?", doomed)  # noqa: S608
                 removed += len(doomed) if table == "pictures" else 0
@@ -190,10 +188,12 @@ class Gallery:
             raise SessionError(f"pictures {self.path} cannot be written: {error}") from error
         return removed
 
-    def _by_worth(self, table: str) -> str:
-        attached = any(name == "session" for _, name, _ in self._db.execute("PRAGMA database_list"))
-        worth = f'(acquisition, "index") IN ({_ATTENTION}), ' if attached else ""
-        return f"SELECT rowid, bytes FROM {table} ORDER BY {worth}rowid"  # noqa: S608
+    def _by_worth(self, table: str) -> list[tuple[int, int]]:
+        """Return rowid and bytes of everything in a table, what goes first in front."""
+        attached = any(name == "session" for _, name, *_ in self._db.execute("PRAGMA database_list"))
+        wanted = set(self._db.execute(_ATTENTION)) if attached else set()   # SQLite would search it line by line
+        found = self._db.execute(f'SELECT rowid, bytes, acquisition, "index" FROM {table} ORDER BY rowid')  # noqa: S608
+        return [(row, size) for row, size, *_ in sorted(found, key=lambda one: one[2:] in wanted)]
 
     def picture(self, acquisition: str, index: int, kind: str) -> KeptPicture | None:
         """Return a picture; None when it is not kept."""

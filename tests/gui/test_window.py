@@ -353,7 +353,7 @@ def test_a_killed_streamer_leaves_the_window_alive(
     filled: Window, streamer: FakeStreamer, qtbot: Any, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(feed_module, "STALE_AFTER_S", 0.2)
-    monkeypatch.setattr(feed_module, "DISCONNECTED_AFTER_S", 0.8)
+    monkeypatch.setattr(feed_module, "DISCONNECTED_AFTER_S", 3.0)
     chip = filled.panel(BannerPanel).chip
     streamer.close()
     qtbot.waitUntil(lambda: "STALE" in chip.text())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
-from monitor.panels.base import Action, Panel
+from monitor.panels.base import Action
 
 KEYS: dict[str, tuple[Action, ...]] = {
     "Display": (
@@ -17,7 +17,7 @@ KEYS: dict[str, tuple[Action, ...]] = {
         Action("PgDown", "next_view", "next view, after the last all of them"),
         Action("PgUp", "previous_view", "view before"),
     ),
-    "Frames": (
+    "Go": (
         Action("Left", "select_previous", "frame before"),
         Action("Right", "select_next", "next frame"),
         Action("Home", "select_first", "first frame"),
@@ -37,6 +37,20 @@ KEYS: dict[str, tuple[Action, ...]] = {
     ),
 }
 """Of the window, by menu; those of a panel are its own `actions_by_key`."""
+COLUMNS = 3
+"""Of the list of keys."""
+
+
+class Actor(Protocol):
+    """Something with actions: a panel, or what asks the streamer."""
+
+    @property
+    def title(self) -> str:
+        """Name of the menu; empty: that of the display."""
+
+    @property
+    def actions_by_key(self) -> tuple[Action, ...]:
+        """Each names a method."""
 
 
 class Bound(NamedTuple):
@@ -47,10 +61,10 @@ class Bound(NamedTuple):
     call: Callable[[], object]
 
 
-def gather(window: QtWidgets.QMainWindow, panels: Iterable[Panel]) -> list[Bound]:
+def gather(window: QtWidgets.QMainWindow, actors: Iterable[Actor]) -> list[Bound]:
     """Collect all actions by menu; a panel may take a key over from the window, never one from another panel."""
-    bound = [Bound(panel.title or "Display", action, getattr(panel, action.method))
-             for panel in panels for action in panel.actions_by_key]
+    bound = [Bound(actor.title or "Display", action, getattr(actor, action.method))
+             for actor in actors for action in actor.actions_by_key]
     taken = {one.action.key for one in bound}
     own = [Bound(menu, action, getattr(window, action.method))
            for menu, actions in KEYS.items() for action in actions if action.key not in taken]
@@ -92,10 +106,11 @@ def keys_dialog(parent: QtWidgets.QWidget, bound: Iterable[Bound]) -> QtWidgets.
     groups: dict[str, list[Action]] = {}
     for menu, action, _ in bound:
         groups.setdefault(menu, []).append(action)
-    most = max(12, -(-sum(len(actions) + 2 for actions in groups.values()) // 3))
+    lengths = [len(actions) + 1 for actions in groups.values()]
+    most = next(most for most in range(max(lengths), sum(lengths) + 1) if _columns(lengths, most) <= COLUMNS)
     grid, line = _column(columns), 0
     for menu, actions in groups.items():
-        if line and line + len(actions) + 1 > most:
+        if line + len(actions) + 1 > most:
             grid, line = _column(columns), 0
         head = QtWidgets.QLabel(menu)
         head.setObjectName("caption")
@@ -110,9 +125,18 @@ def keys_dialog(parent: QtWidgets.QWidget, bound: Iterable[Bound]) -> QtWidgets.
     return dialog
 
 
+def _columns(lengths: list[int], most: int) -> int:
+    """Return how many columns of at most so many lines groups need that are not torn apart."""
+    columns, line = 1, 0
+    for length in lengths:
+        columns, line = (columns, line + length) if line + length <= most else (columns + 1, length)
+    return columns
+
+
 def _column(columns: QtWidgets.QHBoxLayout) -> QtWidgets.QGridLayout:
     grid = QtWidgets.QGridLayout()
     grid.setHorizontalSpacing(14)
+    grid.setVerticalSpacing(1)
     grid.setAlignment(QtCore.Qt.AlignmentFlag.AlignTop)
     columns.addLayout(grid)
     return grid

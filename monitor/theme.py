@@ -98,6 +98,21 @@ class Theme:
         QFrame#banner QComboBox {{ background: {self.background}; border: 1px solid {self.border}; }}
         QComboBox QAbstractItemView {{ background: {self.surface}; color: {self.text};
                                        selection-background-color: {self.border}; }}
+        QLineEdit {{ background: {self.surface}; border: 1px solid {self.border}; padding: {self.px(3):.0f}px;
+                     selection-background-color: {self.ok}; selection-color: {self.on_state}; }}
+        QLineEdit:focus {{ border-color: {self.ok}; }}
+        QPushButton, QFrame#panel QToolButton#act {{ background: {self.background}; border: 1px solid {self.border};
+                      border-radius: {self.px(3):.0f}px; padding: {self.px(2):.0f}px {self.px(8):.0f}px; }}
+        QPushButton:default {{ border-color: {self.ok}; }}
+        QPushButton:hover, QToolButton#act:hover {{ background: {self.border}; }}
+        QPushButton:disabled, QFrame#panel QToolButton#act:disabled {{ color: {self.dim}; background: transparent;
+                                                                       border-color: transparent; }}
+        QMenu {{ background: {self.surface}; border: 1px solid {self.border}; }}
+        QMenu::item:selected {{ background: {self.border}; }}
+        QMenu::item:disabled {{ color: {self.dim}; }}
+        QMainWindow::separator {{ width: {self.px(6):.0f}px; height: {self.px(6):.0f}px;
+                                  background: {self.background}; }}
+        QMainWindow::separator:hover {{ background: {self.border}; }}
         QSplitter::handle {{ background: {self.background}; }}
         QTabWidget::pane {{ border: none; }}
         QTabBar::tab {{ background: {self.background}; color: {self.dim}; border: 1px solid {self.border};

@@ -20,10 +20,10 @@ ALL_VIEWS = "all views"
 REPLAY_AFTER_S = 600.0
 """A frame that comes so long after its exposure is of a recording."""
 JITTER_FRAMES = 100
-_NUMBERS = {"frame": 62, "blur": 92, "drift y": 128, "drift x": 128, "jitter": 92, "flagged": 92, "asked": 60}
+_NUMBERS = {"frame": 62, "blur": 92, "drift y": 128, "drift x": 128, "jitter": 92, "flagged": 104, "asked": 60}
 """With the width of each in px."""
 _FIRST_TO_GO = ("asked", "flagged", "jitter")
-"""Where there is little room, so that the alert keeps a third of the line."""
+"""Where there is little room, so that the alert keeps a quarter of the line."""
 
 
 class BannerPanel(Panel):
@@ -37,7 +37,7 @@ class BannerPanel(Panel):
         self.setObjectName("banner")
         self.head.hide()
         line = QtWidgets.QHBoxLayout()
-        line.setSpacing(14)
+        self._line = line
         self.chip = QtWidgets.QLabel("CONNECTING")
         self.chip.setAlignment(QtCore.Qt.AlignmentFlag.AlignCenter)
         self.alert = ElidedLabel()
@@ -79,6 +79,7 @@ class BannerPanel(Panel):
     def restyle(self, theme: Theme) -> None:
         """Take other colours."""
         super().restyle(theme)
+        self._line.setSpacing(round(theme.px(14)))
         self.chip.setMinimumWidth(round(theme.px(150)))
         self.alert.setFont(theme.font(11.5, bold=True))
         for name, width in _NUMBERS.items():   # so that nothing moves when digits come and go
@@ -103,10 +104,11 @@ class BannerPanel(Panel):
     def resizeEvent(self, event: Any) -> None:
         """Leave out numbers where there is little room."""
         super().resizeEvent(event)
-        room = self.width() - self.theme.px(150 + 14 * (len(_NUMBERS) + 2)) - self.views.maximumWidth()
+        views = self.views.maximumWidth() if self.views.isVisible() else 0
+        room = self.width() - self.theme.px(150 + 14 * (len(_NUMBERS) + 2)) - views
         widths = dict(_NUMBERS)
         for name in (*_FIRST_TO_GO, None):
-            if name is None or room - self.theme.px(sum(widths.values())) > self.width() / 3.3:
+            if name is None or room - self.theme.px(sum(widths.values())) > self.width() / 4:
                 break
             del widths[name]
         for name in _FIRST_TO_GO:

@@ -7,6 +7,7 @@ from pyqtgraph.Qt import QtWidgets
 from monitor.feed import LinkState
 from monitor.panels.base import ElidedLabel, Panel, Scene
 from monitor.panels.timeline import Timeline
+from monitor.theme import Theme
 from monitor.words import DASH, accounting, value
 from streamer.records import Accounting, Status
 
@@ -24,7 +25,7 @@ class StatusPanel(Panel):
         self.head.hide()
         self._body.setContentsMargins(6, 2, 6, 2)
         line = QtWidgets.QHBoxLayout()
-        line.setSpacing(12)
+        self._line = line
         self.rates, self.lag, self.queue, self.lost, self.skipped, self.odd = self._labels = [
             QtWidgets.QLabel() for _ in range(6)]
         self.link = ElidedLabel()
@@ -32,6 +33,11 @@ class StatusPanel(Panel):
             line.addWidget(label)
         line.addWidget(self.link, 1)
         self._body.addLayout(line)
+
+    def restyle(self, theme: Theme) -> None:
+        """Take other colours and another scale."""
+        super().restyle(theme)
+        self._line.setSpacing(round(theme.px(12)))
 
     def refresh(self, scene: Scene) -> None:
         """Show the newest heartbeat."""

@@ -120,6 +120,9 @@ class Memory:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._log = FrameLog(self._path(done), entries)
+            for path in self._folder.glob("*.log"):   # of another time, such as before a power cut
+                if int(path.stem) > done:
+                    path.unlink()
         except OSError as error:
             raise SessionError(f"{self._folder} cannot be written: {error.strerror or error}; choose another "
                                "folder") from error

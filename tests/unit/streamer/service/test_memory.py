@@ -149,6 +149,18 @@ def test_a_later_log_knows_better(tmp_path: Path) -> None:
         (1, 0), (2, 1), (3, 2), (4, 3), (5, 50)]
 
 
+def test_what_is_left_of_another_session_does_not_get_in(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    FrameLog(tmp_path / "state" / "2.log", [Entry(3, frame=_frame(90), sent=_frame(90))]).close()
+    memory = Memory(tmp_path)
+    memory._files.write(7, {"another": "session"})
+    memory.start("", lambda: {"n": 0})
+    _take(memory, range(4))
+    memory.close()
+    kept = Memory(tmp_path).read()
+    assert [entry.frame and entry.frame.index for entry in kept.entries] == [0, 1, 2, 3]
+
+
 def test_a_full_disk_is_told_and_a_new_state_closes_the_hole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(tmp_path, every=1000)
     memory.start("", lambda: {"n": 0})

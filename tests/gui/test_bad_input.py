@@ -153,7 +153,6 @@ def test_several_windows_watch_one_streamer(filled: Window, streamer: FakeStream
     streamer.frame(make_row(60, received_at=moment(60)))
     streamer.status()
     qtbot.waitUntil(lambda: len(other.store) == len(filled.store) == 61)
-    qtbot.keyClick(filled, QtCore.Qt.Key.Key_Space)
-    assert filled.paused
+    filled.toggle_pause()
     assert not other.paused
     feed.stop()

@@ -217,8 +217,10 @@ class Conveyor:
 
     def revised(self, before: FrameRow, after: FrameRow, *, at: float, who: str = "") -> None:
         """Follow a row that was revised, by a person if `who` is given: its alert and the request for it."""
-        self.alert(self.alarms.revision(before, after, at=at, who=who))
-        self.request(self.recollections.revision(before, after, at=at, who=who))
+        changes = self.recollections.revision(before, after, at=at, who=who)
+        if not any(change.came == after.index for change in changes):   # told in the alert of the frame it came for
+            self.alert(self.alarms.revision(before, after, at=at, who=who))
+        self.request(changes)
 
     def _record(self, frame: Frame, outcome: Outcome) -> None:
         row = msgspec.structs.replace(outcome.row, settings_revision=self.settings_revision)

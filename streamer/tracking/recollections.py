@@ -190,8 +190,8 @@ class Recollections:
     def _not_asked(self, key: Key) -> str:
         """Say why a frame that is replaced is not asked for."""
         done = self._closed.get(key)
-        if done is None:
-            return f"replaces frame {key[1]}, which nobody has asked for"
+        if done is None:   # without automatic requests it is for others to see what is to be taken again
+            return f"replaces frame {key[1]}, which nobody has asked for" if self.settings.automatic else ""
         if done.state == "served":
             return f"replaces frame {key[1]} once more: frame {done.served_by} came for it and was sharp"
         return f"replaces frame {key[1]}, which is no longer asked for: {done.state.replace('_', ' ')}"

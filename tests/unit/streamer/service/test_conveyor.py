@@ -113,3 +113,25 @@ def test_requests_end_when_the_sender_closes_the_acquisition(
     assert (request.state, request.reason) == ("expired", "beam dump: dark; the acquisition has ended")
     (_, alert), = journal.alerts()
     assert (alert.rule, alert.state) == ("beam_dump", "new")
+
+
+def test_a_replacement_judged_again_is_told_in_the_alert_of_the_frame_it_came_for(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conveyor, recorder = _conveyor(journal, InlineExecutor())
+    first = FrameRow(index=0, acquisition="a", view="main", kind="projection", verdict="blurred", blur_length_px=4.0)
+    again = msgspec.structs.replace(first, index=1, verdict="sharp", blur_length_px=0.2, recollects=0)
+    last = msgspec.structs.replace(again, index=2, recollects=None)
+    outcomes = iter([Outcome(first), Outcome(again),
+                     Outcome(last, revisions=((("a", 1), {"verdict": "blurred", "blur_length_px": 3.0}),))])
+    monkeypatch.setattr(conveyor.pipeline, "finish", lambda job, measurement: next(outcomes))
+    for row in (first, again, last):
+        conveyor.offer(msgspec.structs.replace(_frame(row.index), recollects=row.recollects))
+        conveyor.drain()
+    conveyor.account(last=True)
+    recorder.commit()
+    (_, request), = journal.recollections()
+    assert (request.state, request.tries, request.served_by, request.verdict) == ("open", 1, None, "blurred")
+    (_, alert), = journal.alerts()
+    assert (alert.index, alert.count, alert.state) == (0, 1, "requested")
+    assert (alert.recollected_as, alert.recollected_verdict) == (1, "blurred")

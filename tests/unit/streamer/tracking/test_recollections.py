@@ -139,6 +139,13 @@ def test_a_frame_that_does_not_fit_is_told_so(run, columns, remark):
     assert run.requests.open()[0].state == "open"
 
 
+def test_who_asks_for_nothing_is_not_surprised():
+    run = Run(automatic=False)
+    run.add("blurred")
+    run.add("sharp", recollects=0)
+    assert run.remarks == [""]
+
+
 def test_a_frame_that_does_not_fit_is_a_try(run):
     run.add("blurred")
     run.add("sharp", recollects=0, view="left")

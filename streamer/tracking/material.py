@@ -71,7 +71,8 @@ class Analyst:
         FlowResult
             With `strain`, with `regions` and `analysis`, or as it was.
         """
-        if task.settings.analysis_s <= 0 or not field.valid.any():
+        against_itself = field.index == field.reference_index   # tells nothing, and would put off what does
+        if task.settings.analysis_s <= 0 or against_itself or not field.valid.any():
             return field
         now = self._clock()
         if now >= self._strain_due.get(task.view, -math.inf):

@@ -49,10 +49,11 @@ def main() -> None:
         return
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        frames, alerts, requests, late = _measure(given, Path(folder))
+        received, frames, alerts, requests, late = _measure(given, Path(folder))
     print(f"{given.scenario}, {given.frames} projections at {given.rate:g} frames/s, seed {given.seed}, "
           f"{os.cpu_count()} cores, load before {before:.1f}, after {os.getloadavg()[0]:.1f}")
-    for name, times in (("exposed to row", frames), ("exposed to alert", alerts), ("exposed to request", requests)):
+    for name, times in (("received to row", received), ("exposed to row", frames), ("exposed to alert", alerts),
+                        ("exposed to request", requests)):
         if times:
             median, high, highest = np.percentile(list(times.values()), (50, 95, 99))
             print(f"{name:19s} {len(times):4d} frames: median {median:6.1f} ms, 95 % {high:6.1f} ms, "
@@ -68,9 +69,9 @@ def _send(given: argparse.Namespace) -> None:
         publish(items, sender, get("array-1.0"), pace=Pace(rate_hz=given.rate), restamp=True)
 
 
-def _measure(given: argparse.Namespace, folder: Path) -> tuple[Times, Times, Times, int]:
+def _measure(given: argparse.Namespace, folder: Path) -> tuple[Times, Times, Times, Times, int]:
     """Run both programs; return milliseconds by frame, and how many frames were flagged later."""
-    times: dict[str, Times] = {"frame": {}, "alert": {}, "recollect": {}}
+    times: dict[str, Times] = {"received": {}, "frame": {}, "alert": {}, "recollect": {}}
     exposed: dict[Key, float] = {}
     revised: set[Key] = set()
     with _streamer(folder, given.assignments) as (results, frames_endpoint), Client(
@@ -95,6 +96,7 @@ def _measure(given: argparse.Namespace, folder: Path) -> tuple[Times, Times, Tim
             key = result.header["acquisition"], result.header["index"]
             if result.topic == "frame" and key not in exposed and result.header["kind"] == "projection":
                 exposed[key] = (unix_of(result.header["exposed_at"]) or 0.0) + (result.header["exposure_s"] or 0.0)
+                times["received"][key] = result.header["latency_ms"]
                 revised |= {key} if result.header["provisional"] else set()
             wanted = result.topic != "alert" or result.header["rule"] in RULES
             if wanted and key in exposed and key not in times[result.topic]:
@@ -103,7 +105,7 @@ def _measure(given: argparse.Namespace, folder: Path) -> tuple[Times, Times, Tim
         assert simulator.returncode == 0, f"the simulator ended with {simulator.returncode}"
     alerts = {key: value for key, value in times["alert"].items() if key not in revised}
     requests = {key: value for key, value in times["recollect"].items() if key not in revised}
-    return times["frame"], alerts, requests, len(revised & times["alert"].keys())
+    return times["received"], times["frame"], alerts, requests, len(revised & times["alert"].keys())
 
 
 @contextmanager

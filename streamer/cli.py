@@ -185,7 +185,7 @@ def export(  # noqa: PLR0913, PLR0917  (a line of the help page each)
     dark: _Dark = None,
     dataset: _Dataset = None,
 ) -> None:
-    """Write the tables, displacement fields and spectra of a session from its journal.
+    """Write what a session holds as CSV, HDF5, NeXus and, where pyarrow is installed, Parquet.
 
     With --registered, also a stack of the corrected frames in the coordinates of the reference frame, float32, NaN
     where a frame shows nothing; bad and unregistered frames are left out, blurred ones unless kept.
@@ -209,7 +209,7 @@ def export(  # noqa: PLR0913, PLR0917  (a line of the help page each)
             report = write_registered(source, session, registered, view=view, acquisition=acquisition,
                                       keep_blurred=keep_blurred, nonrigid=nonrigid)
         typer.echo(report.text)
-    for path in export_session(session, out, with_spectra=True):
+    for path in export_session(session, out, complete=True):
         typer.echo(path)
 
 

@@ -1,4 +1,4 @@
-"""Files derived from the journal: tables (``frames.csv``, ...), ``flow.h5``, ``spectra.h5`` and ``summary.json``.
+"""Files derived from the journal: tables (``frames.csv``, ...), ``flow.h5``, ``summary.json``, NeXus, Parquet.
 
 Each is written beside its place and moved there when whole, so a full disk leaves the old file as it was.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib.metadata
+import importlib.util
 import platform
 import tomllib
 from collections import Counter
@@ -22,13 +23,14 @@ import numpy as np
 from streamer.clock import utc_text
 from streamer.errors import SessionError
 from streamer.journal import Journal
+from streamer.nexus import unit_of, write_nexus
 from streamer.records import Accounting, Alert, CalibrationState, FlowResult, FrameRow, Recollection, SpectraResult
 from streamer.replacement import in_force
 
 _LIBRARIES = ("numpy", "scipy", "scikit-image", "opencv-python-headless", "pyzmq", "h5py", "tifffile", "msgspec")
 
 
-def export_session(folder: Path, out: Path | None = None, *, with_spectra: bool = False) -> list[Path]:
+def export_session(folder: Path, out: Path | None = None, *, complete: bool = False) -> list[Path]:
     """Write every derived file of a session.
 
     Parameters
@@ -37,8 +39,9 @@ def export_session(folder: Path, out: Path | None = None, *, with_spectra: bool 
         The session; it may still be written to by a streamer.
     out : Path, optional
         Where to; the session's own folder by default.
-    with_spectra : bool
-        Write ``spectra.h5``, too: 12 kB a frame.
+    complete : bool
+        Write ``spectra.h5`` (12 kB a frame) and ``session.nxs``, too, and the tables as Parquet where pyarrow is
+        installed.
 
     Returns
     -------
@@ -54,8 +57,10 @@ def export_session(folder: Path, out: Path | None = None, *, with_spectra: bool 
     writers: dict[str, Callable[[Journal, Path], None]] = {
         "frames.csv": write_frames, "alerts.csv": write_alerts, "recollections.csv": write_recollections,
         "flow.h5": write_flow, "summary.json": write_summary}
-    if with_spectra:
-        writers["spectra.h5"] = write_spectra
+    if complete:
+        writers |= {"spectra.h5": write_spectra, "session.nxs": write_nexus}
+        if importlib.util.find_spec("pyarrow") is not None:
+            writers |= {"frames.parquet": write_frames_parquet, "alerts.parquet": write_alerts_parquet}
     written = []
     with Journal(folder) as journal:
         journal.snapshot()
@@ -81,6 +86,27 @@ def write_recollections(journal: Journal, path: Path) -> None:
     names = [name for field in Recollection.__struct_fields__
              for name in (("stage_y_um", "stage_x_um") if field == "stage" else (field,))]
     _write_table(path, names, (_flat(request) for _, request in journal.recollections()))
+
+
+def write_frames_parquet(journal: Journal, path: Path) -> None:
+    """Write the table of frames as Parquet; units are in the metadata of the columns."""
+    _write_parquet(path, FrameRow.__struct_fields__, [msgspec.structs.asdict(row) for _, row in journal.rows()])
+
+
+def write_alerts_parquet(journal: Journal, path: Path) -> None:
+    """Write the table of alerts as Parquet."""
+    _write_parquet(path, Alert.__struct_fields__, [msgspec.structs.asdict(alert) for _, alert in journal.alerts()])
+
+
+def _write_parquet(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    import pyarrow  # noqa: PLC0415  (optional)
+    import pyarrow.parquet  # noqa: PLC0415
+
+    columns = {name: pyarrow.array([row[name] for row in rows]) for name in names}
+    fields = [pyarrow.field(name, column.type, metadata={"unit": unit_of(name)} if unit_of(name) else None)
+              for name, column in columns.items()]
+    table = pyarrow.table(list(columns.values()), schema=pyarrow.schema(fields))
+    pyarrow.parquet.write_table(table, path)
 
 
 def _flat(request: Recollection) -> dict[str, Any]:

@@ -69,3 +69,44 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SessionError, match="file"):
         export_session(tmp_path / "s", tmp_path / "file" / "out")
+
+
+def test_a_nexus_file_tells_classes_units_and_the_plot_to_draw(tmp_path: Path) -> None:
+    files = export_session(_session(tmp_path), complete=True)
+    assert {path.name for path in files} >= {"session.nxs", "spectra.h5", "frames.parquet", "alerts.parquet"}
+    with h5py.File(tmp_path / "session.nxs") as file:
+        entry = file[file.attrs["default"]]
+        assert entry.attrs["NX_class"] == "NXentry"
+        plot = entry[entry.attrs["default"]]
+        assert plot.attrs["NX_class"] == "NXdata"
+        assert plot[plot.attrs["signal"]][()].tolist() == [0.1 + 0.2]
+        assert plot[plot.attrs["signal"]].attrs["units"] == "pixel"
+        assert plot[plot.attrs["axes"]][()].tolist() == [3]
+        assert entry["process"].attrs["NX_class"] == "NXprocess"
+        assert entry["process/program"].asstr()[()] == "txm-live"
+        assert entry["process/settings/toml"].asstr()[()] == "pixel_size_nm = 33.24"
+        assert np.isnan(entry["frames/blur_length_px"][0])
+        assert entry["frames/problems"].asstr()[0] == 'odd, "quoted"; text'
+        assert set(entry["frames"]) == set(FrameRow.__struct_fields__)
+        field = entry["displacement_000000"]
+        assert field[field.attrs["signal"]].shape == (2, 2, 2)
+        assert [field[name].shape[0] for name in field.attrs["axes"]] == [2, 2, 2]
+        assert field.attrs["acquisition"] == "a"
+
+
+def test_tables_as_parquet_keep_numbers_texts_and_units(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    export_session(_session(tmp_path), complete=True)
+    table = parquet.read_table(tmp_path / "frames.parquet")
+    assert table.column_names == list(FrameRow.__struct_fields__)
+    assert table.column("drift_y_px").to_pylist() == [0.1 + 0.2]
+    assert table.column("verdict").to_pylist() == [None]
+    assert table.schema.field("drift_y_px").metadata == {b"unit": b"pixel"}
+    assert parquet.read_table(tmp_path / "alerts.parquet").num_rows == 0
+
+
+def test_without_pyarrow_the_other_files_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.export.importlib.util.find_spec", lambda _: None)
+    names = {path.name for path in export_session(_session(tmp_path), complete=True)}
+    assert "session.nxs" in names
+    assert not {name for name in names if name.endswith(".parquet")}

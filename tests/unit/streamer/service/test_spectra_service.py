@@ -67,7 +67,7 @@ def test_without_a_pixel_size_the_columns_are_empty_and_a_setting_goes_before_th
 
 def test_a_file_of_spectra_is_written_on_request(session: Path, tmp_path: Path) -> None:
     assert not (session / "spectra.h5").exists()
-    files = export_session(session, tmp_path, with_spectra=True)
+    files = export_session(session, tmp_path, complete=True)
     assert tmp_path / "spectra.h5" in files
     with h5py.File(tmp_path / "spectra.h5") as file:
         group = file["frames/000005"]

@@ -17,6 +17,7 @@ from typing import Any
 from monitor.store import Store
 from streamer.client import DEFAULT_RESULTS, Client
 from streamer.errors import CommandError, LinkError, ProtocolError
+from streamer.records import Command
 from streamer.wire import Result
 
 STALE_AFTER_S = 3.0
@@ -105,6 +106,8 @@ class Feed:
         self._history_text, self._retry_s = "", RETRY_S / 2
         self._notices: list[str] = []
         self._promised: dict[str, int] = {}
+        self._ahead: dict[int, Command] = {}
+        """Pages of the history asked for already, by their `since`."""
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
 
     def start(self) -> None:
@@ -219,18 +222,21 @@ class Feed:
         self._promised = {topic: numbers[topic] for topic in KEPT if isinstance(numbers.get(topic), int)}
 
     def _want(self, since: int) -> None:
-        self._wanted = since if self._wanted is None else min(since, self._wanted)
+        self._wanted, self._ahead = since if self._wanted is None else min(since, self._wanted), {}
 
     def _ask_history(self, since: int) -> None:
         """Ask for a page; the next one is asked for after what has come meanwhile."""
         began, self._asking = time.monotonic(), True
         try:
-            page = self._client.request("history", since=since, limit=PAGE, columns=True, timeout_s=HISTORY_TIMEOUT_S)
+            page = self._client.answer(self._ahead.pop(since, None) or self._ask_page(since),
+                                       timeout_s=HISTORY_TIMEOUT_S)
+            self._ahead = self._look_ahead(page, since)
             self.store.merge(page)
             last = int(page["sequence"].get("frame", since))
             if page.get("more") and last <= since:
                 raise ProtocolError(f"history after {since} says that there is more and brings nothing")
         except (LinkError, CommandError, ProtocolError) as error:
+            self._ahead = {}
             self._history_text = f"history is not here yet: {error}"
             self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
             self._ask_at = time.monotonic() + self._retry_s
@@ -244,6 +250,17 @@ class Feed:
                 self._status_at += time.monotonic() - began
             self._asking = False
         self._announce()
+
+    def _ask_page(self, since: int) -> Command:
+        return self._client.ask("history", since=since, limit=PAGE, columns=True)
+
+    def _look_ahead(self, page: Any, since: int) -> dict[int, Command]:
+        """Ask for the page after this one before it is taken in: the streamer reads it meanwhile."""
+        sequence = page.get("sequence") if isinstance(page, dict) else None
+        last = sequence.get("frame") if isinstance(sequence, dict) else None
+        if not isinstance(last, int) or last <= since or not page.get("more"):
+            return {}
+        return {last: self._ask_page(last)}
 
     def _refuse(self, error: ProtocolError) -> None:
         self._foreign_at = time.monotonic()

@@ -121,20 +121,34 @@ class Client:
         CommandError
             If the streamer refused the command; the text is its own.
         """
+        return self.answer(self.ask(op, **arguments), timeout_s=timeout_s)
+
+    def ask(self, op: str, **arguments: Any) -> Command:
+        """Send a command; `answer` waits for its result, so that something else can be done meanwhile.
+
+        Raises
+        ------
+        LinkError
+            If no control endpoint is known.
+        """
         if self.control is None:
             raise LinkError(f"no status from {self.results} yet, so its control endpoint is not known; "
                             "give it, or receive first")
         socket = self._request or self._open_request(self.control)
         command = Command(id=next(self._ids), op=op, arguments=arguments)
         socket.send(encode_request(command))
+        return command
+
+    def answer(self, command: Command, *, timeout_s: float = 10.0) -> Any:
+        """Return the result of the command that was sent last; raises like `request`."""
         end = time.monotonic() + timeout_s
-        while socket.poll(_ms_until(end)):
-            data = socket.recv()
-            reply_id, result = decode_reply(data)
+        while self._request is not None and self._request.poll(_ms_until(end)):
+            reply_id, result = decode_reply(self._request.recv())
             if reply_id == command.id:
                 return result
         self._drop_request()
-        raise LinkError(f"no answer to {op!r} from {self.control} within {timeout_s:g} s; is the streamer running?")
+        raise LinkError(f"no answer to {command.op!r} from {self.control} within {timeout_s:g} s; is the streamer "
+                        "running?")
 
     def history(self, since: int = 0) -> dict[str, Any]:
         """Ask for everything since a sequence number: ``frames``, ``alerts``, ``sequence``."""

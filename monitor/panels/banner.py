@@ -23,7 +23,7 @@ JITTER_FRAMES = 100
 _NUMBERS = {"frame": 62, "blur": 92, "drift y": 128, "drift x": 128, "jitter": 92, "flagged": 104, "asked": 60}
 """With the width of each in px."""
 _FIRST_TO_GO = ("asked", "flagged", "jitter")
-"""Where there is little room, so that the alert keeps a quarter of the line."""
+"""Where there is little room, so that the alert keeps a third of the line."""
 
 
 class BannerPanel(Panel):
@@ -108,7 +108,7 @@ class BannerPanel(Panel):
         room = self.width() - self.theme.px(150 + 14 * (len(_NUMBERS) + 2)) - views
         widths = dict(_NUMBERS)
         for name in (*_FIRST_TO_GO, None):
-            if name is None or room - self.theme.px(sum(widths.values())) > self.width() / 4:
+            if name is None or room - self.theme.px(sum(widths.values())) > self.width() / 3:
                 break
             del widths[name]
         for name in _FIRST_TO_GO:

@@ -10,11 +10,14 @@ from typing import Any
 from pyqtgraph.Qt import QtCore, QtWidgets
 
 from monitor import jpeg
+from monitor.answers import answer_words
 from monitor.commander import Answer, Commander
+from monitor.control import Control
 from monitor.feed import Feed
 from monitor.gauge import Gauge
 from monitor.keys import fill_menus, gather, keys_dialog
 from monitor.layout import Docks
+from monitor.panels.alerts import AlertsPanel
 from monitor.panels.banner import BannerPanel
 from monitor.panels.base import INTERVAL_MS, ElidedLabel, Pacer, Panel, Scene
 from monitor.panels.compass import CompassPanel
@@ -42,11 +45,11 @@ from monitor.theme import DARK, LIGHT, Theme
 from monitor.thumbnails import Thumbnails
 from monitor.views import order_of, step, turn
 from monitor.words import detail
-from streamer.records import FlowResult
+from streamer.records import Alert, FlowResult
 
 PANELS: dict[str, tuple[type[Panel], ...]] = {
     "left": (FramePanel, FilmstripPanel),                    # one above the other
-    "lists": (TablePanel, ParticlesPanel),    # tabs below them
+    "lists": (AlertsPanel, TablePanel, ParticlesPanel),      # tabs below them
     "right": (SharpnessPanel, DriftPanel, JitterPanel),      # one above the other
     "motion": (PathPanel, DisplacementsPanel),               # below on the right, where there is room one beside the
     "field": (DeformationPanel, FlowHistogramsPanel, CompassPanel, StrainPanel, RegionsPanel, VolumePanel),   # other,
@@ -101,7 +104,8 @@ class Window(QtWidgets.QMainWindow):
         kinds = (BannerPanel, *(kind for kinds in PANELS.values() for kind in kinds), StatusPanel)
         self.panels = {kind: kind(self.timeline) for kind in kinds}
         self.docks = Docks(self, PANELS, self.panels)
-        self._bound = gather(self, self.panels.values())
+        self.control = Control(self, self.scene, self._listed_alert, settings)
+        self._bound = gather(self, [self.control, *self.panels.values()])
         self._arrange()
         self._connect()
         self._pacers = {pace: Pacer(interval, call, self) for (pace, interval), call in zip(
@@ -147,8 +151,13 @@ class Window(QtWidgets.QMainWindow):
         """Ask something of the streamer and show what came of it."""
         self.commander.ask(op, done=self.answered.emit, **arguments)
 
+    def _listed_alert(self) -> Alert | None:
+        """Return the alert selected in the list, if that can be seen: no key acts on what nobody sees."""
+        panel = self.panel(AlertsPanel)
+        return panel.selected if self.docks.is_seen(panel) else None
+
     def _show_answer(self, answer: Answer) -> None:
-        self.say(f"{answer.op} refused: {answer.error}" if answer.error else f"{answer.op}: done")
+        self.say(answer_words(answer))
 
     def refresh_now(self) -> None:
         """Redraw everything at once, as before a picture of the window is taken."""
@@ -316,6 +325,9 @@ class Window(QtWidgets.QMainWindow):
         self.docks.turned.connect(self._show_panel)
         for panel in self.panels.values():
             panel.asked.connect(self.ask)
+            panel.wanted.connect(self.control.do)
+        self.control.asked.connect(self.ask)
+        self.control.told.connect(self.say)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """See when a new picture is really on screen: when the view has been painted, not when it was told to."""

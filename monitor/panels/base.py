@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -84,6 +84,8 @@ class Panel(QtWidgets.QFrame):
     """A frame was clicked: its position in the store."""
     asked = QtCore.Signal(str, object)
     """Something is asked of the streamer: a command and its arguments, a mapping; the window sends it."""
+    wanted = QtCore.Signal(str)
+    """Something is to be done about the selected alert or frame: the name of a method of `Control`."""
 
     def __init__(self, timeline: Timeline) -> None:
         super().__init__()
@@ -112,6 +114,14 @@ class Panel(QtWidgets.QFrame):
     def restyle(self, theme: Theme) -> None:
         """Take other colours; `refresh` follows."""
         self.theme = theme
+
+    def as_table(self, scene: Scene) -> Mapping[str, Sequence[object]]:
+        """Return the numbers behind what is shown: columns by name, with units; empty if there are none.
+
+        Columns may differ in length.
+        """
+        del scene
+        return {}
 
     def fit(self) -> None:
         """Show everything and follow again."""

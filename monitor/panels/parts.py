@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from pyqtgraph.Qt import QtCore, QtWidgets
 
@@ -46,3 +46,33 @@ class Choice(QtWidgets.QComboBox):
     def next(self) -> None:
         """Choose the next one, after the last the first."""
         self.setCurrentIndex((self.currentIndex() + 1) % self.count())
+
+
+class Entry(NamedTuple):
+    """One line of a menu that pops up."""
+
+    text: str
+    call: Callable[[], object] | None = None
+    """None: a heading."""
+    why_not: str = ""
+    """Greys it, and is its tooltip."""
+
+
+def pop_up(parent: QtWidgets.QWidget, entries: Iterable[Entry], place: QtCore.QPoint) -> QtWidgets.QMenu:
+    """Show a menu at a place on the screen; everything goes on meanwhile."""
+    menu = QtWidgets.QMenu(parent)
+    menu.setToolTipsVisible(True)
+    for text, call, why_not in entries:
+        line = menu.addAction(text)
+        line.setEnabled(call is not None and not why_not)
+        line.setToolTip(why_not)
+        if call is not None:
+            line.triggered.connect(lambda *_, call=call: call())
+    menu.aboutToHide.connect(menu.deleteLater)
+    menu.popup(place)
+    return menu
+
+
+FRAME_ACTIONS = (("recollect", "Take its frame again, or not ...\tR"), ("call_sharp", "Its frame is sharp ...\tG"),
+                 ("call_blurred", "Its frame is blurred ...\tB"), ("note", "Note ...\tM"))
+"""Methods of `Control` about the selected frame, and how menus name them."""

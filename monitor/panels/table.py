@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
 from monitor.panels.base import Panel, Scene
+from monitor.panels.parts import FRAME_ACTIONS, Entry, pop_up
 from monitor.panels.timeline import Timeline
 from monitor.rows import Key
 from monitor.store import Store
@@ -125,6 +127,10 @@ class TablePanel(Panel):
         self.table.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)   # keys belong to the window
         self.table.setMinimumSize(200, 80)
         self.table.clicked.connect(lambda index: self.chosen.emit(int(self.model.positions[index.row()])))
+        self.table.setContextMenuPolicy(QtCore.Qt.ContextMenuPolicy.CustomContextMenu)
+        self.table.customContextMenuRequested.connect(self._open_menu)
+        self.menu: QtWidgets.QMenu | None = None
+        self._locked = ""
         self._body.addWidget(self.table, 1)
 
     def restyle(self, theme: Theme) -> None:
@@ -138,10 +144,19 @@ class TablePanel(Panel):
     def refresh(self, scene: Scene) -> None:
         """List the flagged frames and mark the selected one."""
         self.model.show(scene)
+        self._locked = scene.locked
         self.table.setColumnHidden(COLUMNS.index("View"), len(scene.store.views) < 2)
         count = self.model.rowCount()
         self._legend.set_runs([(f"   {count}" if count else "   none", None), ("   newest on top", self.theme.dim)])
         self._mark(scene)
+
+    def _open_menu(self, spot: Any) -> None:
+        """Offer what can be done about the frame under the mouse."""
+        index = self.table.indexAt(spot)
+        if index.isValid():
+            self.chosen.emit(int(self.model.positions[index.row()]))
+            self.menu = pop_up(self, (Entry(text, functools.partial(self.wanted.emit, method), self._locked)
+                                      for method, text in FRAME_ACTIONS), self.table.viewport().mapToGlobal(spot))
 
     def _mark(self, scene: Scene) -> None:
         selection = self.table.selectionModel()

@@ -165,6 +165,16 @@ class FakeStreamer:
         """Every command and its arguments."""
         self.answers: dict[str, Callable[..., Any]] = {}
         """What to answer instead, by command."""
+        self._known: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "acknowledge": self._acknowledge, "shelve": self._shelve, "override": self._override,
+            "recollect": lambda told: {"recollection": 7, "index": told["index"], "acquisition": told["acquisition"]},
+            "withdraw": lambda told: {"recollection": told["recollection"], "state": "withdrawn"},
+            "note": lambda told: {"noted": told["text"]} | ({"index": told["index"]} if "index" in told else {}),
+            "reference": lambda told: {"view": told["view"], "reference_index": 11},
+            "set": lambda _: {"settings_revision": 1},
+            "snapshot": lambda _: {"files": ["sessions/s/frames.csv", "sessions/s/alerts.csv"]},
+        }
+        """Commands of people: answered and remembered in `asked`, without effect on what is published."""
         self.kept: Container[int] = range(10**9)
         """Frames whose picture can be had."""
         self.histories: list[int] = []
@@ -282,7 +292,28 @@ class FakeStreamer:
             return packed_flow(make_flow(arguments["index"]))
         if command.op == "thumbnails":
             return self._thumbnails(**arguments)
+        if command.op in self._known:
+            return self._known[command.op](arguments)
         raise LookupError(f"unknown op {command.op!r}")
+
+    def _acknowledge(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if arguments["alert"] == "all":
+            return {"acknowledged": [alert.id for alert in self.alerts.values() if not alert.who]}
+        return {"alert": self._alert("acknowledge", arguments).id, "state": "acknowledged", "shelved_until": None}
+
+    def _shelve(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        until = datetime.now(UTC) + timedelta(minutes=arguments["minutes"])
+        return {"alert": self._alert("shelve", arguments).id, "state": "new", "shelved_until": until.isoformat()}
+
+    def _alert(self, op: str, arguments: dict[str, Any]) -> Alert:
+        if arguments["alert"] not in self.alerts:
+            raise LookupError(f"{op}: there is no alert {arguments['alert']}")
+        return self.alerts[arguments["alert"]]
+
+    @staticmethod
+    def _override(arguments: dict[str, Any]) -> dict[str, Any]:
+        remark = f"verdict overridden by {arguments['who']}, now {arguments['verdict']}: {arguments['why']}"
+        return {name: arguments[name] for name in ("index", "acquisition", "verdict")} | {"remark": remark}
 
     def _thumbnails(self, since: int = 0, limit: int = 50) -> dict[str, Any]:
         """Number 1 belongs to the first frame."""

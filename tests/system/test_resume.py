@@ -130,15 +130,15 @@ def test_killed_twice_it_goes_on_as_if_never_interrupted(
     lives.client.request("set", key="alerts.jump_px", value=77.0)
     lives.end(signal.SIGKILL)
     assert "goes on: the streamer was started again" in lives.start("--set", "alerts.stalled_s=51")
-    wait_until(lambda: lives.client.history()["settings_revision"] == 2, what="the new settings")
+    wait_until(lambda: lives.client.history()["settings_revision"] == 2, what="the new settings", timeout_s=60.0)
     sender.send([frames[4], *frames[10:17]])   # one that is there already
-    wait_until(lambda: len(lives.client.history()["frames"]) >= 17, what="17 rows")
+    wait_until(lambda: len(lives.client.history()["frames"]) >= 17, what="17 rows", timeout_s=60.0)
     lives.end(signal.SIGKILL)
     lives.start("--set", "alerts.stalled_s=51")
     sender.send(frames[17:])
     sender.end("scan")
     lives.listen("status", len(lives.heard["status"]) + 3)
-    wait_until(lambda: len(lives.client.history()["frames"]) == len(frames), what="all rows")
+    wait_until(lambda: len(lives.client.history()["frames"]) == len(frames), what="all rows", timeout_s=60.0)
     lives.end(signal.SIGTERM)
     assert lives.process is not None
     assert lives.process.returncode == 0
@@ -188,12 +188,12 @@ def test_a_full_disk_is_told_and_nothing_is_lost(lives: Lives, frames: list[Fram
     resource.prlimit(lives.process.pid, resource.RLIMIT_FSIZE, (min(full // 4, 30_000), resource.RLIM_INFINITY))
     sender.send(frames[4:20])
     lives.listen("frame", 20)   # published all the same
-    wait_until(lambda: _problems(lives), what="a problem in the status")
-    wait_until(lambda: "journal" in _rules(lives), what="the alert")
+    wait_until(lambda: _problems(lives), what="a problem in the status", timeout_s=60.0)
+    wait_until(lambda: "journal" in _rules(lives), what="the alert", timeout_s=60.0)
     resource.prlimit(lives.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     sender.send(frames[20:])
-    wait_until(lambda: len(lives.client.history()["frames"]) == len(frames), what="all rows")
-    wait_until(lambda: not _problems(lives), what="an end of the problem")
+    wait_until(lambda: len(lives.client.history()["frames"]) == len(frames), what="all rows", timeout_s=60.0)
+    wait_until(lambda: not _problems(lives), what="an end of the problem", timeout_s=60.0)
     lives.end(signal.SIGTERM)
     assert lives.process.returncode == 0
     assert len(kept(lives.folder)) == len(frames)

@@ -75,7 +75,7 @@ def test_alerts_requests_settings_and_rows_are_there_as_they_were(
         running.client.request("acknowledge", alert=alert["id"], who="me", note="seen")
         running.sender.send([msgspec.structs.replace(frames[11], index=40, recollects=6, expected=None), *frames[12:]])
         running.sender.send(frames[11:12])
-        wait_until(lambda: len(running.client.history()["frames"]) == 15, what="the rest")
+        wait_until(lambda: len(running.client.history()["frames"]) == 17, what="the rest")
         wait_until(lambda: running.client.history()["recollections"][0]["tries"] == 1, what="the request")
         newest = running.client.history()["alerts"]
         assert newest[0]["who"] == "me"
@@ -85,7 +85,7 @@ def test_alerts_requests_settings_and_rows_are_there_as_they_were(
     assert summary["restarts"][0]["stale_frames"] == 0
     assert summary["ended_at"] is not None
     accounting = summary["accounting"]
-    assert accounting["received"] == accounting["measured"] == 15
+    assert accounting["received"] == accounting["measured"] == 17
 
 
 def test_numbers_of_messages_go_on(left: tuple[Path, dict[str, Any]], frames: list[Frame], tmp_path: Path) -> None:

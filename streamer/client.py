@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import itertools
 import math
 import time
@@ -268,3 +269,10 @@ def reachable(announced: str, known: str) -> str:
     if there.scheme == "tcp" and there.hostname in _ANY_HOST and here.hostname:
         return f"tcp://{here.hostname}:{there.port}"
     return announced
+
+
+def __getattr__(name: str) -> Any:
+    """Give `Session`, which reads journals and pictures, to those who ask for it: a dashboard need not load that."""
+    if name == "Session":
+        return importlib.import_module("streamer.session").Session
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -270,6 +270,7 @@ class Service:
         self.herald.tick(status, self.recorder)
         self._continuity.tick()
         self.recorder.commit()
+        self._continuity.keep()   # also when no frames come: a hole on a full disk is closed once there is room
         self.outbox.update_status(status)
 
     def _watch(self, status: Status) -> None:

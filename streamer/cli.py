@@ -246,10 +246,17 @@ def deblur(  # noqa: PLR0913, PLR0917  (a line of the help page each)
 
 
 @app.command(name="settings")
-def show_settings(settings: _SettingsFile = None, assignments: _Assignments = None) -> None:
+def show_settings(
+    settings: _SettingsFile = None, assignments: _Assignments = None,
+    table: Annotated[bool, typer.Option("--table", help="Print the defaults as tables in Markdown instead.")] = False,
+) -> None:
     """Print every setting with unit, default and meaning, as a valid TOML file."""
     from streamer.settings import to_toml  # noqa: PLC0415
+    from streamer.settings_table import to_markdown  # noqa: PLC0415
 
+    if table:
+        typer.echo(to_markdown(), nl=False)
+        return
     typer.echo(to_toml(_load(settings, assignments, {})), nl=False)
 
 

@@ -376,6 +376,11 @@ class Setting(msgspec.Struct, frozen=True):
     secret: bool
 
     @property
+    def default_text(self) -> str:
+        """The default as a settings file writes it."""
+        return _literal(self.default)
+
+    @property
     def allowed(self) -> str:
         """The allowed values in words."""
         if get_origin(self.type) is Literal:
@@ -481,7 +486,7 @@ def to_toml(settings: Settings | None = None, *, masked: bool = False) -> str:
             value = _hidden(value)
         live = "; may be changed while running" if setting.live else ""
         unit = f" [{setting.unit}]" if setting.unit else ""
-        lines += ["", f"# {setting.text}", f"# {setting.allowed}{unit}; default {_literal(setting.default)}{live}",
+        lines += ["", f"# {setting.text}", f"# {setting.allowed}{unit}; default {setting.default_text}{live}",
                   f"{name} = {_literal(value)}"]
     return "\n".join(lines) + "\n"
 
@@ -537,7 +542,7 @@ def _check(setting: Setting, value: Any) -> None:
         hint_text = _nearest(str(value), choices) if choices else ""
         shown = "***" if setting.secret else repr(value)
         raise SettingsError(f"setting {setting.key} = {shown} is not allowed: expected {setting.allowed}"
-                            f"{hint_text} (default {_literal(setting.default)})") from error
+                            f"{hint_text} (default {setting.default_text})") from error
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

@@ -20,12 +20,14 @@ import streamer.cli
 from simulator.plan import Request
 from simulator.scenarios import catalogue
 from streamer.records import EndOfAcquisition, Frame
-from streamer.settings import FramesSettings, describe, load, to_toml
+from streamer.settings import FramesSettings, describe, load
+from streamer.settings_table import to_markdown
 from streamer.sources.zeromq import ZeroMQSource
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+BESIDE = [ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md"]
 COMMANDS: dict[str, typer.Typer] = {
     "txm-streamer": streamer.cli.app, "txm-simulator": simulator.cli.app, "txm-monitor": monitor.cli.app}
 
@@ -51,7 +53,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, *BESIDE], ids=name_of)
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
         if "://" in link:
@@ -71,8 +73,17 @@ def test_every_page_is_linked_from_somewhere() -> None:
 
 
 def test_settings_page_equals_the_code() -> None:
-    page, = blocks(DOCS / "settings.md", "toml")
-    assert page == to_toml(), "docs/settings.md is old; put the output of 'txm-streamer settings' into its toml block"
+    page = (DOCS / "settings.md").read_text(encoding="utf-8")
+    tables = page.partition("(`txm-streamer settings --table`).\n\n")[2]
+    assert tables == to_markdown(), "docs/settings.md is old; end it with the output of 'txm-streamer settings --table'"
+
+
+def test_every_setting_has_one_line_in_the_tables() -> None:
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]]
+             for line in to_markdown().splitlines() if line.startswith("| `")]
+    assert [(line[0], line[1], line[3], line[4] == "yes", line[5]) for line in lines] == [
+        (f"`{key}`", f"`{setting.default_text}`", setting.unit, setting.live, setting.text)
+        for key, setting in describe().items()]
 
 
 def test_columns_are_all_described_in_order() -> None:

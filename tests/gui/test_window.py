@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pyqtgraph.Qt import QtCore
+from pyqtgraph.Qt import QtCore, QtWidgets
 from support.fake_streamer import FakeStreamer, make_row, moment
 
 from monitor import feed as feed_module
@@ -23,7 +23,7 @@ from monitor.window import Window
 from monitor.words import measured
 from streamer.records import Alert, Recollection
 
-pytestmark = [pytest.mark.gui, pytest.mark.qt_log_ignore("propagateSizeHints", "XDG_RUNTIME_DIR")]
+pytestmark = [pytest.mark.gui, pytest.mark.qt_log_ignore("propagateSizeHints", "XDG_RUNTIME_DIR", "raise()")]
 
 BLURRED = [8, 21, 34, 47]
 FLAGGED = sorted([*BLURRED, 17, 30, 46])
@@ -34,6 +34,13 @@ def click_dot(panel: Any, dots: Any, number: int, qtbot: Any) -> None:
     spot = panel.plot.mapFromScene(place)
     qtbot.mouseMove(panel.plot.viewport(), spot)
     qtbot.mouseClick(panel.plot.viewport(), QtCore.Qt.MouseButton.LeftButton, pos=spot)
+
+
+def show_table(window: Window) -> None:
+    """Bring the table to the front: it is a tab behind the alerts."""
+    window.docks.show(TablePanel)
+    QtWidgets.QApplication.processEvents()
+    window.refresh_now()
 
 
 def cell(window: Window, line: int, column: str) -> str:
@@ -89,6 +96,7 @@ def test_deformation_follows_the_frames(filled: Window) -> None:
 
 
 def test_table_lists_flagged_frames_newest_first(filled: Window) -> None:
+    show_table(filled)
     model = filled.panel(TablePanel).model
     assert [int(cell(filled, line, "Frame")) for line in range(model.rowCount())] == FLAGGED[::-1]
     assert cell(filled, 0, "Verdict") == "▲ blurred"
@@ -104,6 +112,7 @@ def test_table_lists_flagged_frames_newest_first(filled: Window) -> None:
 def test_refused_frames_and_their_replacements_are_listed(
     filled: Window, streamer: FakeStreamer, qtbot: Any,
 ) -> None:
+    show_table(filled)
     streamer.frame(make_row(60, verdict=None, blur_length_px=None, problems="shape (3, 4), expected (240, 320)"))
     streamer.frame(make_row(61, recollects=47))
     qtbot.waitUntil(lambda: len(filled.store) == 62)
@@ -115,6 +124,7 @@ def test_refused_frames_and_their_replacements_are_listed(
 
 
 def test_a_click_on_a_line_selects_the_frame_everywhere(filled: Window, qtbot: Any) -> None:
+    show_table(filled)
     table = filled.panel(TablePanel).table
     line = FLAGGED[::-1].index(21)
     place = table.visualRect(table.model().index(line, 0)).center()
@@ -125,6 +135,7 @@ def test_a_click_on_a_line_selects_the_frame_everywhere(filled: Window, qtbot: A
 
 
 def test_a_click_on_a_dot_selects_its_frame(filled: Window, qtbot: Any) -> None:
+    show_table(filled)
     panel = filled.panel(SharpnessPanel)
     click_dot(panel, panel.dots["blurred"], 1, qtbot)
     assert filled.selected == Key("scan-1", 21)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -138,6 +140,8 @@ class RowTable:
         self.problems: dict[int, str] = {}
         self.times: list[tuple[str | None, str | None]] = []
         """exposed_at, received_at."""
+        self.arrived = np.empty(256)
+        """Unix s of `received_at`; NaN where it is not known."""
         self.replaced: dict[tuple[int, int], int] = {}
         self.acquisitions, self.views, self.kinds, self.shapes = _Words(), _Words(), _Words(), _Words()
         self.spans: dict[int, tuple[int, int, str]] = {}
@@ -160,6 +164,7 @@ class RowTable:
             acquisition, self.views.number(row.view), self.kinds.number(row.kind), verdict, sequence,
             self.shapes.number(row.blur_shape))
         self.times[place] = row.exposed_at, row.received_at
+        self.arrived[place] = _unix_s(row.received_at)
         self.flagged[place] = verdict in _FLAGGED or (verdict == 0 and row.problems != "")
         if row.problems:
             self.problems[place] = row.problems
@@ -168,7 +173,7 @@ class RowTable:
         if row.recollects is not None:
             self.replaced[acquisition, row.recollects] = row.index
         self.drawn[place] = row.kind == "projection" or self.flagged[place]
-        if self.drawn[place]:
+        if self.drawn[place] and row.recollects is None:   # those taken again stand between the others
             self._widen(acquisition, row)
         return True
 
@@ -199,6 +204,7 @@ class RowTable:
         exposed, received, problems = (table[name] for name in ("exposed_at", "received_at", "problems"))
         for line, place in zip(new.tolist(), places.tolist(), strict=True):
             self.times[place] = exposed[line] or None, received[line] or None
+            self.arrived[place] = _unix_s(received[line])
             self.problems.pop(place, None)
             if problems[line]:
                 self.problems[place] = problems[line]
@@ -221,7 +227,7 @@ class RowTable:
         self.replaced[int(self.codes[0, place]), replaced] = int(self.numbers[_PLACE["index"], place])
 
     def _widen_all(self, places: IntColumn) -> None:
-        drawn = places[self.drawn[places]]
+        drawn = places[self.drawn[places] & np.isnan(self.numbers[_PLACE["recollects"], places])]
         for code in dict.fromkeys(self.codes[1, drawn].tolist()):
             if self.views.words[code] not in self.drawn_views:
                 self.drawn_views.append(self.views.words[code])
@@ -240,6 +246,7 @@ class RowTable:
             self.codes = np.concatenate([self.codes, np.empty_like(self.codes)], axis=1)
             self.flagged = np.concatenate([self.flagged, np.empty_like(self.flagged)])
             self.drawn = np.concatenate([self.drawn, np.empty_like(self.drawn)])
+            self.arrived = np.concatenate([self.arrived, np.empty_like(self.arrived)])
         self.length += 1
         self.places[key] = place
         self.times.append((None, None))
@@ -266,6 +273,22 @@ class RowTable:
             offsets[number] = 0.0 if end is None else end + 1 - first
             end = offsets[number] + last
         return offsets
+
+    def _put_between(self, places: IntColumn, order: FloatColumn) -> None:
+        """Let frames that were taken again stand where they were taken, whatever their numbers; changes `order`."""
+        again = np.isfinite(self.numbers[_PLACE["recollects"], places])
+        acquisition = self.codes[0, places]
+        for one in np.unique(acquisition[again]).tolist():
+            planned = np.flatnonzero(~again & (acquisition == one))
+            planned = planned[np.argsort(self.arrived[places[planned]], kind="stable")]
+            mine = np.flatnonzero(again & (acquisition == one))
+            before = np.searchsorted(self.arrived[places[planned]], self.arrived[places[mine]])
+            newest = np.maximum.accumulate(order[planned]) if planned.size else np.empty(0)
+            for gap in np.unique(before).tolist():
+                there = mine[before == gap]
+                there = there[np.argsort(self.arrived[places[there]], kind="stable")]
+                start = newest[gap - 1] if gap else (newest[0] - 1 if planned.size else 0.0)
+                order[there] = start + np.arange(1, there.size + 1) / (there.size + 1)
 
     def row(self, place: int) -> FrameRow:
         """Make the record of a row."""
@@ -299,6 +322,7 @@ class RowTable:
         offsets = self.offsets()
         places = np.flatnonzero(self.drawn[:self.length])
         order = self.numbers[_PLACE["index"], places] + offsets[self.codes[0, places]]
+        self._put_between(places, order)
         if np.any(np.diff(order) < 0):
             rank = np.argsort(order, kind="stable")
             order, places = order[rank], places[rank]
@@ -311,3 +335,11 @@ class RowTable:
             shape=shapes[self.codes[5, places]], flagged=self.flagged[places],
             numbers={name: self.numbers[_PLACE[name], places] for name in _CHARTED},
         )
+
+
+def _unix_s(at: str | None) -> float:
+    """Return a moment in ISO 8601 in Unix seconds, NaN for none."""
+    try:
+        return datetime.fromisoformat(at).timestamp() if at else math.nan
+    except ValueError:
+        return math.nan

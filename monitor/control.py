@@ -41,16 +41,16 @@ class Control(QtCore.QObject):
 
     title: ClassVar[str] = "Control"
     actions_by_key: ClassVar[tuple[Action, ...]] = (
-        Action("A", "acknowledge", "acknowledge the alert selected in the list, else the worst one", changes=True),
+        Action("A", "acknowledge", "acknowledge the selected alert, else the worst", changes=True),
         Action("Shift+A", "acknowledge_all", "acknowledge all alerts", changes=True),
         Action("H", "shelve", "keep the selected or worst alert quiet for a while", changes=True),
-        Action("R", "recollect", "ask to take the selected frame again, or withdraw that", changes=True),
+        Action("R", "recollect", "take the selected frame again, or withdraw that", changes=True),
         Action("G", "call_sharp", "judge the selected frame: good, sharp", changes=True),
         Action("B", "call_blurred", "judge the selected frame: blurred", changes=True),
-        Action("M", "note", "write a note about the selected frame, or about the session", changes=True),
-        Action("Shift+R", "set_reference", "make the newest frame of a view its reference", changes=True),
+        Action("M", "note", "note about the selected frame, else the session", changes=True),
+        Action("Shift+R", "set_reference", "make the newest frame the reference", changes=True),
         Action("Ctrl+S", "save_session", "write the files of the session now"),
-        Action("Ctrl+R", "show_report", "where the session is, and how to make a report of it"),
+        Action("Ctrl+R", "show_report", "where the session is, how to report on it"),
         Action("Ctrl+U", "introduce", "who you are: goes with all you do here"),
     )
     asked = QtCore.Signal(str, object)

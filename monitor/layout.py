@@ -32,6 +32,8 @@ class Dock(QtWidgets.QDockWidget):
     turned = QtCore.Signal(object)
     """The panel came to the front; what it shows may be old."""
     closed = QtCore.Signal()
+    exported = QtCore.Signal(object)
+    """The panel is to be exported."""
 
     def __init__(self, panel: Panel) -> None:
         super().__init__(panel.title)
@@ -39,7 +41,8 @@ class Dock(QtWidgets.QDockWidget):
         self.panel = panel
         self.in_front = False
         """Whether the panel can be seen; behind another tab `isVisible` is true all the same."""
-        for text, name, call in (("❐", "float or dock this panel", self._toggle_floating),
+        for text, name, call in (("⤓", "export this panel: picture, drawing, table; Ctrl+E", self._export),
+                                 ("❐", "float or dock this panel", self._toggle_floating),
                                  ("✕", "hide this panel; V lists all", self.close)):
             button = QtWidgets.QToolButton()
             button.setText(text)
@@ -48,6 +51,8 @@ class Dock(QtWidgets.QDockWidget):
             button.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
             button.clicked.connect(call)
             panel.head.layout().addWidget(button)
+        panel.head.setContextMenuPolicy(QtCore.Qt.ContextMenuPolicy.CustomContextMenu)
+        panel.head.customContextMenuRequested.connect(self._export)
         self.setTitleBarWidget(panel.head)
         self.setWidget(panel)
         self.visibilityChanged.connect(self._turn)
@@ -56,6 +61,9 @@ class Dock(QtWidgets.QDockWidget):
         """Hide."""
         super().closeEvent(event)
         self.closed.emit()
+
+    def _export(self, *_: Any) -> None:
+        self.exported.emit(self.panel)
 
     def _toggle_floating(self) -> None:
         self.setFloating(not self.isFloating())
@@ -81,6 +89,7 @@ class Docks(QtCore.QObject):
     """
 
     turned = QtCore.Signal(object)
+    exported = QtCore.Signal(object)
 
     def __init__(self, window: QtWidgets.QMainWindow, places: Mapping[str, Kinds],
                  panels: Mapping[type[Panel], Panel]) -> None:
@@ -95,6 +104,7 @@ class Docks(QtCore.QObject):
         """Whether nobody has moved anything: the layout may then follow the size of the window."""
         for dock in self.docks.values():
             dock.turned.connect(self.turned.emit)
+            dock.exported.connect(self.exported.emit)
             dock.topLevelChanged.connect(self._touched)
             dock.dockLocationChanged.connect(self._touched)
             dock.closed.connect(self._touched)

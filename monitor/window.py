@@ -13,6 +13,7 @@ from monitor import jpeg
 from monitor.answers import answer_words
 from monitor.commander import Answer, Commander
 from monitor.control import Control
+from monitor.export import Exporter
 from monitor.feed import Feed
 from monitor.gauge import Gauge
 from monitor.keys import fill_menus, gather, keys_dialog
@@ -101,11 +102,12 @@ class Window(QtWidgets.QMainWindow):
         self._gauge, self._unpainted = Gauge(), False
         self._keys: QtWidgets.QDialog | None = None
         self._settings = settings
-        kinds = (BannerPanel, *(kind for kinds in PANELS.values() for kind in kinds), StatusPanel)
+        kinds: list[type[Panel]] = [BannerPanel, *(kind for kinds in PANELS.values() for kind in kinds), StatusPanel]
         self.panels = {kind: kind(self.timeline) for kind in kinds}
         self.docks = Docks(self, PANELS, self.panels)
         self.control = Control(self, self.scene, self._listed_alert, settings)
-        self._bound = gather(self, [self.control, *self.panels.values()])
+        self.exporter = Exporter(self, self.docks, self.scene)
+        self._bound = gather(self, [self.exporter, self.control, *self.panels.values()])
         self._arrange()
         self._connect()
         self._pacers = {pace: Pacer(interval, call, self) for (pace, interval), call in zip(
@@ -328,6 +330,7 @@ class Window(QtWidgets.QMainWindow):
             panel.wanted.connect(self.control.do)
         self.control.asked.connect(self.ask)
         self.control.told.connect(self.say)
+        self.exporter.told.connect(self.say)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """See when a new picture is really on screen: when the view has been painted, not when it was told to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
@@ -26,6 +26,7 @@ from monitor.panels.parts import FRAME_ACTIONS, Choice, Empty, Entry, pop_up
 from monitor.panels.timeline import Timeline
 from monitor.rows import Key
 from monitor.store import SEVERITIES, is_shelved, is_waiting
+from monitor.tables import Table
 from monitor.theme import DARK, Theme
 from monitor.words import clock
 from streamer.records import Alert, Recollection
@@ -153,7 +154,7 @@ class AlertsPanel(Panel):
     title = "Alerts"
     share = 0.55
     pace = "labels"
-    actions_by_key = (Action("Z", "next_list", "list of open alerts, of all, or of frames to take again"),)
+    actions_by_key = (Action("Z", "next_list", "open alerts, all, or frames to take again"),)
 
     BUTTONS = (("acknowledge", "Acknowledge", "A"), ("shelve", "Shelve", "H"), ("recollect", "Take again", "R"),
                ("call_sharp", "Sharp", "G"), ("call_blurred", "Blurred", "B"), ("note", "Note", "M"))
@@ -240,7 +241,7 @@ class AlertsPanel(Panel):
         self._write_legend(len(waiting) - shelved, shelved, sum(request.state == "open" for request in requests))
         self._enable(scene)
 
-    def as_table(self, scene: Scene) -> Mapping[str, Sequence[object]]:
+    def as_table(self, scene: Scene) -> Table:
         """Return the lines that are listed, with all that is known of them."""
         del scene
         kind = Recollection if self.choice.currentText() == REQUESTS else Alert

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from monitor.panels.timeline import Timeline
 from monitor.rows import Charts, Key
 from monitor.shelf import Shelf
 from monitor.store import Picture, Store
+from monitor.tables import Table
 from monitor.theme import DARK, Theme
 from monitor.thumbnails import Thumbnails
 from streamer.records import FlowResult, Status
@@ -115,7 +116,11 @@ class Panel(QtWidgets.QFrame):
         """Take other colours; `refresh` follows."""
         self.theme = theme
 
-    def as_table(self, scene: Scene) -> Mapping[str, Sequence[object]]:
+    def heading(self) -> list[tuple[str, str | None]]:
+        """Return title and legend, each piece with its colour; None: that of the text."""
+        return [(self.title, None), *self._legend.runs]
+
+    def as_table(self, scene: Scene) -> Table:
         """Return the numbers behind what is shown: columns by name, with units; empty if there are none.
 
         Columns may differ in length.
@@ -139,6 +144,11 @@ class ElidedLabel(QtWidgets.QLabel):
         self._runs: Sequence[tuple[str, str | None]] = []
         self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Preferred)
         self.setText(text)
+
+    @property
+    def runs(self) -> Sequence[tuple[str, str | None]]:
+        """Pieces of text, each with its colour."""
+        return self._runs
 
     def setText(self, text: str) -> None:
         """Show a text in the colour of the label."""

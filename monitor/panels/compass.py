@@ -9,9 +9,11 @@ import numpy as np
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
 from monitor.fields import BANDS, SECTORS, Rose, moved, rose, way
+from monitor.panels.base import Scene
 from monitor.panels.field import FieldPanel
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline
+from monitor.tables import Table, steps_table
 from monitor.theme import DARK, Theme
 from monitor.words import both_units
 from streamer.records import FlowResult
@@ -133,6 +135,18 @@ class CompassPanel(FieldPanel):
                  (f"   {counted.undirected} below the noise", self.theme.dim)]
         self._legend.set_runs(runs)
         return ""
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return how many points moved in each direction, by how far; 0 = right, 90 = up on the screen."""
+        del scene
+        found = self.dial.rose
+        if found is None:
+            return {}
+        width = 360.0 / SECTORS
+        edges = found.edges_px.tolist()
+        return {**steps_table("direction_deg", (np.arange(SECTORS + 1) - 0.5) * width),
+                **{f"points_of_{low:.3g}_to_{high:.3g}_px": counts.tolist()
+                   for low, high, counts in zip(edges[:-1], edges[1:], found.counts, strict=True)}}
 
     def clear(self) -> None:
         """Show nothing."""

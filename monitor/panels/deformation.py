@@ -10,6 +10,7 @@ from monitor.panels.dots import Dots
 from monitor.panels.field import NONE_YET
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
+from monitor.tables import Table, frames_table
 from monitor.theme import Theme
 
 
@@ -40,6 +41,10 @@ class DeformationPanel(Panel):
             self.curves[name].setPen(theme.pen(colour))
             self.dots[name].set_look(theme.px(5), None, theme.brush(colour))
         self._legend.set_runs([("   ▼ 95 %", theme.series[1]), ("   ● median", theme.series[0])])
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the frames that the chart spans."""
+        return frames_table(scene.charts, tuple(self.curves), within=self.timeline.range)
 
     def refresh(self, scene: Scene) -> None:
         """Draw what the x range shows."""

@@ -10,6 +10,7 @@ from monitor.panels.base import Action, Panel, Scene, new_plot, style_plot
 from monitor.panels.parts import Choice, Empty
 from monitor.panels.timeline import Timeline
 from monitor.rows import FloatColumn
+from monitor.tables import Table, steps_table
 from monitor.theme import Theme
 from monitor.words import both_units
 
@@ -82,6 +83,13 @@ class DisplacementsPanel(Panel):
             (f"   ▬ {axis} {_spread(known[axis], scene.pixel_size_nm)}", colour)
             for axis, colour in zip(known, self.theme.series, strict=False)]
         self._legend.set_runs([*runs, (f"   {count} frames, standard deviations", self.theme.dim)])
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the bins."""
+        del scene
+        drawn = {axis: item.getData() for axis, item in self.steps.items()}
+        return steps_table(f"{self.choice.currentText()}_px", drawn["y"][0],
+                           **{f"frames_{axis}": counts for axis, (_, counts) in drawn.items()})
 
     def _nothing(self, name: str, count: int) -> None:
         for item in self.steps.values():

@@ -79,6 +79,10 @@ class Dots(pg.GraphicsObject):
             return
         to_screen = painter.transform()
         ratio = painter.device().devicePixelRatioF()
+        enlarged = abs(painter.deviceTransform().m11()) > 1.01 * ratio * abs(to_screen.m11())
+        if enlarged or painter.paintEngine().type() == QtGui.QPaintEngine.Type.SVG:
+            self._draw_shapes(painter, to_screen)
+            return
         if self._stamp is None or self._stamp[0] != ratio:
             self._stamp = ratio, self._draw_stamp(ratio)
         pixmap = self._stamp[1]
@@ -110,6 +114,16 @@ class Dots(pg.GraphicsObject):
             return
         event.accept()
         self.clicked.emit(found)
+
+    def _draw_shapes(self, painter: Any, to_screen: QtGui.QTransform) -> None:
+        """Draw outlines instead of pixels, for pictures and drawings that are larger than the screen."""
+        painter.resetTransform()
+        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing)
+        painter.setPen(self.pen)
+        painter.setBrush(self.brush)
+        sized = QtGui.QTransform.fromScale(self.size, self.size).map(Symbols[self.symbol])
+        for x, y in zip(self.x.tolist(), self.y.tolist(), strict=True):
+            painter.drawPath(sized.translated(to_screen.map(QtCore.QPointF(x, y))))
 
     def _draw_stamp(self, ratio: float) -> QtGui.QPixmap:
         side = int(np.ceil((self.size + 2 * self.pen.widthF() + 2) * ratio))

@@ -11,6 +11,7 @@ from monitor.panels.dots import Band, Dots
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.rows import Charts, IntColumn
+from monitor.tables import Table, frames_table
 from monitor.theme import Theme
 from monitor.words import length_um, value
 from streamer.records import Leaving, ViewMotion
@@ -18,6 +19,7 @@ from streamer.records import Leaving, ViewMotion
 MOST_VIEWS = 6
 MOST_DOTS = 900
 """Of all views together in one strip."""
+_TABLE = ("drift_y_px", "drift_x_px", "drift_sigma_px", "trend_y_px", "trend_x_px")
 
 
 class _Strip:
@@ -130,6 +132,10 @@ class DriftPanel(Panel):
             self._name_views(charts, views)
         else:
             self._tell(scene, motion)
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the frames that the chart spans."""
+        return frames_table(scene.charts, _TABLE, within=self.timeline.range)
 
     def _motion(self, scene: Scene, views: list[int]) -> ViewMotion | None:
         """Return what the streamer says of the view; while the display is paused it is about later frames."""

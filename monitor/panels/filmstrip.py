@@ -11,6 +11,7 @@ from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 from monitor.panels.base import Panel, Scene
 from monitor.panels.timeline import Timeline
 from monitor.rows import Key
+from monitor.tables import Table, frames_table
 from monitor.theme import DARK, GLYPHS, Theme
 from monitor.thumbnails import Wish
 from monitor.words import detail, verdict_word
@@ -225,6 +226,10 @@ class FilmstripPanel(Panel):
         self._want()
         self.strip.update()
         self._write_legend()
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the frames in the strip."""
+        return frames_table(scene.charts, ("blur_length_px", "blur_score"))
 
     def _layout(self) -> None:
         strip = self.strip

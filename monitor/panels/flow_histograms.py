@@ -7,10 +7,11 @@ import pyqtgraph as pg
 from pyqtgraph.Qt import QtWidgets
 
 from monitor.fields import SECTORS, bins, moved
-from monitor.panels.base import new_plot, style_plot
+from monitor.panels.base import Scene, new_plot, style_plot
 from monitor.panels.field import FieldPanel
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline
+from monitor.tables import Table, steps_table
 from monitor.theme import Theme
 from monitor.words import both_units
 from streamer.records import FlowResult
@@ -73,6 +74,14 @@ class FlowHistogramsPanel(FieldPanel):
             (f"   median {both_units(median, pixel_size_nm)}", self.theme.text),
             (f"   {int(found.above.sum())} of {found.amplitude_px.size} points above the noise", self.theme.dim)])
         return ""
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the bins of both histograms side by side."""
+        del scene
+        edges, every = self.all.getData()
+        turns, ways = self.ways.getData()
+        return {**steps_table("amplitude_px", edges, points=every, points_above_noise=self.above.getData()[1]),
+                **steps_table("direction_deg", turns, points_of_direction=ways)}
 
     def clear(self) -> None:
         """Show nothing."""

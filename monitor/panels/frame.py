@@ -16,6 +16,7 @@ from monitor.panels.overlays import CORE, GAINS, PINNED
 from monitor.panels.particles import Place
 from monitor.panels.region import Region
 from monitor.panels.timeline import Timeline
+from monitor.tables import Table, field_table
 from monitor.theme import GLYPHS, Theme
 from monitor.words import blur, clock, verdict_word
 from streamer.records import FlowResult, FrameRow
@@ -122,6 +123,11 @@ class FramePanel(Panel):
         self._write_chip(scene, seen)
         if fresh:
             self.painted.emit()
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the displacement field of the frame on screen; pixels are in pictures."""
+        del scene
+        return field_table(self._seen.flow.thing if self._seen is not None else None)
 
     def fit(self) -> None:
         """Show the whole picture, with arrows that fill the room."""

@@ -10,6 +10,7 @@ import pyqtgraph as pg
 from monitor.panels.base import Panel, Scene, new_plot, style_plot
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
+from monitor.tables import Table, frames_table
 from monitor.theme import Theme
 from monitor.words import both_units
 
@@ -59,6 +60,10 @@ class JitterPanel(Panel):
         self.plot.getViewBox().setYRange(*self._range, padding=0)
         self.empty.say("" if runs else "no jitter yet: it is told from the third registered frame of a view on")
         self._legend.set_runs([*runs, ("   rms of the frames shown", self.theme.dim)] if runs else [])
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the frames that the chart spans."""
+        return frames_table(scene.charts, ("jitter_y_px", "jitter_x_px"), within=self.timeline.range)
 
 
 def _rms(jitter: Any, pixel_size_nm: float | None) -> str:

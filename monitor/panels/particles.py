@@ -10,9 +10,11 @@ import numpy as np
 from pyqtgraph.Qt import QtCore, QtWidgets
 
 from monitor.analysis import Particle, particles_of, reason_of
+from monitor.panels.base import Scene
 from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline
+from monitor.tables import Table
 from monitor.words import DASH, measured, value
 from streamer.records import FlowResult
 
@@ -173,6 +175,12 @@ class ParticlesPanel(FieldPanel):
             (f"   {reason_of(flow, 'particles')}", self.theme.dim)])
         self._select_again()
         return ""
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the particles as they are listed."""
+        del scene
+        names = Particle.__struct_fields__
+        return {name: [getattr(one, name) for one in self.model.particles] for name in names}
 
     def clear(self) -> None:
         """Show nothing."""

@@ -14,6 +14,7 @@ from monitor.panels.drift import MOST_VIEWS
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline, settle
 from monitor.rows import SHAPES, VERDICTS, Charts, FloatColumn
+from monitor.tables import Table, frames_table
 from monitor.theme import Theme
 
 COLOURS = 24
@@ -30,6 +31,7 @@ ROUNDNESS = {"": 0.5, "motion": 0.2, "mixed": 0.55, "defocus": 1.0}
 _CORNERS = 20
 _OF_VIEW = (0.06, 0.25)
 """Shares of the chart between which the median ellipse is drawn to scale; else it becomes about as long as these."""
+_TABLE = ("drift_y_px", "drift_x_px", "blur_length_px", "blur_angle_deg")
 
 
 class Ellipses(pg.GraphicsObject):
@@ -151,6 +153,10 @@ class PathPanel(Panel):
         """Show the whole path and follow it again."""
         self.following = True
         self._ranges = [(0.0, -1.0), (0.0, -1.0)]
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the frames that the chart spans."""
+        return frames_table(scene.charts, _TABLE)
 
     def refresh(self, scene: Scene) -> None:
         """Draw the paths of the chosen view, or of all."""

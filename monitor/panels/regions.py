@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from monitor.analysis import Region, reason_of, regions_of
 from monitor.fields import way
+from monitor.panels.base import Scene
 from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
 from monitor.panels.maps import FieldMap
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline
 from monitor.pixels import CATEGORIES
+from monitor.tables import Table, field_table
 from monitor.theme import Theme
 from monitor.words import both_units, value
 from streamer.records import AnyArray, FlowResult
@@ -64,6 +66,13 @@ class RegionsPanel(FieldPanel):
         self._legend.set_runs(runs)
         self.map.setToolTip("\n".join(lines))
         return ""
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the region of each point of the field, -1 outside."""
+        del scene
+        if self.flow is None or self.flow.regions is None:
+            return {}
+        return field_table(self.flow, region=self.flow.regions)
 
     def clear(self) -> None:
         """Show nothing."""

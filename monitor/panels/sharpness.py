@@ -13,6 +13,7 @@ from monitor.panels.dots import Band, Dots
 from monitor.panels.parts import Choice, Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.rows import VERDICTS, Charts, FloatColumn, IntColumn
+from monitor.tables import Table, frames_table
 from monitor.theme import GLYPHS, SYMBOLS, Theme
 from monitor.whatif import Thresholds, Trial, in_force, judge, told
 
@@ -23,6 +24,9 @@ _FEW = 30
 """Up to so many frames get large marks."""
 _MARKED = 600
 """Frames of one verdict that are marked at the most."""
+
+
+_TABLE = ("blur_length_px", "blur_length_sigma_px", "blur_angle_deg", "blur_limit_px", "blur_score")
 
 
 class Shown(NamedTuple):
@@ -64,7 +68,7 @@ class SharpnessPanel(Panel):
 
     title = "Sharpness"
     actions_by_key = (
-        Action("[", "lower", "try a lower blur threshold: what would it have flagged? Enter applies, Esc drops it"),
+        Action("[", "lower", "try a lower blur threshold; Enter applies, Esc drops it"),
         Action("]", "higher", "try a higher blur threshold"),
         Action("U", "toggle_quantity", "sharpness as length or as score of the blur"),
     )
@@ -148,6 +152,10 @@ class SharpnessPanel(Panel):
         self._draw_threshold(charts)
         self._fit_range(y[some])
         self.empty.say("" if x.size else "no projections yet")
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the frames that the chart spans."""
+        return frames_table(scene.charts, _TABLE, within=self.timeline.range)
 
     def lower(self) -> None:
         """Try a threshold one step lower."""

@@ -13,6 +13,7 @@ from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline, settle
 from monitor.pixels import whole
 from monitor.rows import Key
+from monitor.tables import Table
 from monitor.theme import Theme
 from monitor.words import half_period
 from streamer.records import AnyArray, FloatArray, SpectraResult
@@ -142,6 +143,18 @@ class SpectraPanel(Panel):
         self.image.setImage(whole(spectra.picture), levels=(0, 255), autoLevels=False)
         self.image.setRect(QtCore.QRectF(-0.5, -0.5, 1.0, 1.0))
         self.box.setRange(QtCore.QRectF(-0.5, -0.5, 1.0, 1.0), padding=0)
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return power by frequency, along x and y, with what it is compared with."""
+        del scene
+        shown = self.shown
+        if shown is None:
+            return {}
+        curves = {f"{what}_{axis}".lstrip("_"): getattr(shown, f"{what}_{name}".lstrip("_"))
+                  for what in ("", "reference", "noise") for axis, name in (("x", "horizontal"), ("y", "vertical"))}
+        where = frequencies(shown.horizontal.size)
+        return {"frequency_per_px": where.tolist(), "half_period_px": (0.5 / where).tolist(),
+                **{f"power_{name}": power.tolist() for name, power in curves.items() if power is not None}}
 
     def _clear(self) -> None:
         self.image.clear()

@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.panels.base import Action
+from monitor.panels.base import Action, Scene
 from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
 from monitor.panels.maps import FieldMap
 from monitor.panels.parts import Choice, Empty
 from monitor.panels.timeline import Timeline
+from monitor.tables import Table, field_table
 from monitor.theme import Theme
 from monitor.words import decimals, value
-from streamer.records import STRAIN_PLANES, FlowResult
+from streamer.records import STRAIN_PLANES, STRAIN_UNITS, FlowResult
 
 COLOURS = "CET-D1A"
 
@@ -89,6 +90,15 @@ class StrainPanel(FieldPanel):
             (f"   median {value(median, digits=digits, unit=quantity.unit, signed=True)}", self.theme.text),
             (error, self.theme.dim), (f"   {quantity.about}", self.theme.dim)])
         return ""
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return all planes of the strain, a line for each point of the field."""
+        del scene
+        if self.flow is None or self.flow.strain is None:
+            return {}
+        names = (name if unit == "1" or name.endswith(unit) else f"{name}_{unit}"
+                 for name, unit in zip(STRAIN_PLANES, STRAIN_UNITS, strict=True))
+        return field_table(self.flow, **dict(zip(names, self.flow.strain, strict=True)))
 
     def clear(self) -> None:
         """Show nothing."""

@@ -13,6 +13,7 @@ from monitor.panels.parts import FRAME_ACTIONS, Entry, pop_up
 from monitor.panels.timeline import Timeline
 from monitor.rows import Key
 from monitor.store import Store
+from monitor.tables import Table
 from monitor.theme import DARK, GLYPHS, Theme
 from monitor.words import blur, clock, detail, value, verdict_word
 from streamer.records import FrameRow
@@ -149,6 +150,11 @@ class TablePanel(Panel):
         count = self.model.rowCount()
         self._legend.set_runs([(f"   {count}" if count else "   none", None), ("   newest on top", self.theme.dim)])
         self._mark(scene)
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the lines with all that is known of their frames."""
+        rows = [row for row in map(scene.store.row, self.model.positions.tolist()) if row is not None]
+        return {name: [getattr(row, name) for row in rows] for name in FrameRow.__struct_fields__}
 
     def _open_menu(self, spot: Any) -> None:
         """Offer what can be done about the frame under the mouse."""

@@ -8,11 +8,12 @@ import numpy as np
 import pyqtgraph as pg
 
 from monitor.analysis import Volume, volume_of
-from monitor.panels.base import new_plot, style_plot
+from monitor.panels.base import Scene, new_plot, style_plot
 from monitor.panels.dots import Dots
 from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline
+from monitor.tables import Table
 from monitor.theme import Theme
 from monitor.words import both_units
 from streamer.records import FlowResult
@@ -81,6 +82,13 @@ class VolumePanel(FieldPanel):
         box.setYRange(0.0, 1.08 * max(float(known.max()), 2 * SETTLED), padding=0)
         self._tell(flow, study, min(sides) / 2, pixel_size_nm)
         return ""
+
+    def as_table(self, scene: Scene) -> Table:
+        """Return the deviations as they are drawn: of the amplitude as a share of its mean, of the direction in rad."""
+        del scene
+        (size, amplitude), (_, direction) = (curve.getData() for curve in self.curves)
+        return {} if size is None else {"box_px": size.tolist(), "amplitude_deviation": amplitude.tolist(),
+                                        "direction_deviation_rad": direction.tolist()}
 
     def clear(self) -> None:
         """Show nothing."""

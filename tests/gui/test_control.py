@@ -283,7 +283,8 @@ def test_notes_about_a_frame_and_about_the_session(alerted: Window, streamer: Fa
     qtbot.keyClick(alerted, Keys.Key_M)
     write(alerted, "odd", qtbot)
     qtbot.waitUntil(lambda: message(alerted) == "noted about frame 8")
-    assert [(note["text"], note.get("index")) for note in sent(streamer, "note")] == [("beam is back", None), ("odd", 8)]
+    assert [(note["text"], note.get("index")) for note in sent(streamer, "note")] == [
+        ("beam is back", None), ("odd", 8)]
 
 
 def test_reference_files_and_report(alerted: Window, streamer: FakeStreamer, qtbot: Any) -> None:

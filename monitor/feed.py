@@ -228,8 +228,8 @@ class Feed:
         """Ask for a page; the next one is asked for after what has come meanwhile."""
         began, self._asking = time.monotonic(), True
         try:
-            page = self._client.answer(self._ahead.pop(since, None) or self._ask_page(since),
-                                       timeout_s=HISTORY_TIMEOUT_S)
+            question = self._ahead.pop(since) if since in self._ahead else self._ask_page(since)
+            page = self._client.answer(question, timeout_s=HISTORY_TIMEOUT_S)
             self._ahead = self._look_ahead(page, since)
             self.store.merge(page)
             last = int(page["sequence"].get("frame", since))

@@ -193,7 +193,8 @@ class RowTable:
         new = np.flatnonzero(places >= 0)
         places = places[new]
         for line, name in enumerate(_NUMBERS):
-            self.numbers[line, places] = columns[name][new] if name in columns else _DEFAULTS.get(name, np.nan)  # type: ignore[call-overload]
+            given = np.asarray(columns[name], np.float64)[new] if name in columns else _DEFAULTS.get(name, np.nan)
+            self.numbers[line, places] = given
         self.codes[:, places] = np.stack([
             acquisition, self.views.all(table["view"]), self.kinds.all(table["kind"]), table.verdicts,
             np.full(index.size, sequence), self.shapes.all(table["blur_shape"])])[:, new]

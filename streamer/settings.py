@@ -198,6 +198,10 @@ class FlowSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Meta(description="'tracked' averages in time, 'single' takes every frame by itself, 'dis' is OpenCV's dense "
                          "inverse search, medium, unrefined."),
     ] = "tracked"
+    process: Annotated[
+        bool, Meta(description="Compute the fields of a live run in a process of their own, where they do not hold up "
+                   "the frames.")
+    ] = True
     analysis_s: Annotated[
         float, _meta("Least time between two looks at the strain, regions and particles of a view; 0 for never.",
                      unit="s", low=0.0, high=1e6, live=True)
@@ -425,6 +429,11 @@ def load(path: Path | None = None, assignments: Iterable[str] = ()) -> Settings:
     SettingsError
         Naming the key, the value, what is allowed, and the nearest known name.
     """
+    return update(Settings(), changes_of(path, assignments))
+
+
+def changes_of(path: Path | None = None, assignments: Iterable[str] = ()) -> dict[str, Any]:
+    """Return what a TOML file and assignments, which win, set: values by dotted key, for `update`; raises like it."""
     tree: dict[str, Any] = {}
     if path is not None:
         try:
@@ -433,7 +442,7 @@ def load(path: Path | None = None, assignments: Iterable[str] = ()) -> Settings:
             raise SettingsError(f"settings file {path}: {error.strerror or error}; check the path") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"settings file {path} is not valid TOML: {error}") from error
-    return update(Settings(), _flatten(tree) | assigned(assignments))
+    return _flatten(tree) | assigned(assignments)
 
 
 def assigned(assignments: Iterable[str]) -> dict[str, Any]:
@@ -508,6 +517,29 @@ def from_toml(text: str, *, secrets: Settings | None = None) -> Settings:
     given = _flatten(msgspec.to_builtins(secrets or Settings()))
     flat = _flatten(tomllib.loads(text))
     return update(Settings(), flat | {key: given[key] for key in hidden})
+
+
+def from_session(text: str) -> tuple[Settings, list[str]]:
+    """Read the settings of a session of any version; those that `to_toml` hides have their defaults.
+
+    Returns
+    -------
+    settings : Settings
+    left_out : list of str
+        Keys that this version does not know, or whose values it does not allow; they have their defaults, too.
+    """
+    secret = {key for key, setting in describe().items() if setting.secret}
+    settings, left_out = Settings(), []
+    given = {key: value for key, value in _flatten(tomllib.loads(text)).items() if key not in secret}
+    try:
+        return update(settings, given), []
+    except SettingsError:
+        for key, value in given.items():
+            try:
+                settings = update(settings, {key: value})
+            except SettingsError:
+                left_out.append(key)
+    return settings, left_out
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

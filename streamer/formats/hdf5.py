@@ -85,7 +85,7 @@ def _open_file(path: Path) -> Any:
     except OSError:
         try:
             return h5py.File(path, "r", swmr=True)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):   # h5py raises any of them
             pass
         raise
 

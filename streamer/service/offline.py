@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -29,9 +30,11 @@ _COMMIT_EVERY_S = 0.25
 def analyse(
     items: Iterable[Frame | Refusal | EndOfAcquisition], settings: Settings, folder: Path, *,
     name: str = "", pixel_size_nm: float | None = None, recording: Mapping[str, str] | None = None,
-    on_progress: Callable[[], None] | None = None,
+    facts: Mapping[str, Any] | None = None, on_progress: Callable[[], None] | None = None,
 ) -> list[Path]:
     """Analyse frames that are already there and leave a session.
+
+    It has the fact ``complete`` only when the last frame was reached; what was measured is kept in any case.
 
     Parameters
     ----------
@@ -47,6 +50,8 @@ def analyse(
         Size of a pixel on the sample, if the recording tells; a setting goes before it.
     recording : mapping, optional
         Which files are read, for those who want the pictures again: ``path``, ``flat``, ``dark``, ``dataset``.
+    facts : mapping, optional
+        What else the session shall remember of itself, JSON-encodable, by name.
     on_progress : callable, optional
         Called once for every item.
 
@@ -63,7 +68,8 @@ def analyse(
     with Journal(folder, create=True) as journal:
         run = _Run(items, settings, journal, on_progress=on_progress)
         try:
-            run.run(name=name, pixel_size_nm=settings.pixel_size_nm or pixel_size_nm, recording=recording)
+            run.run(name=name, pixel_size_nm=settings.pixel_size_nm or pixel_size_nm, recording=recording,
+                    facts=facts or {})
         finally:   # what was measured before a recording broke off is kept
             run.finish()
             files = export_session(folder)
@@ -94,12 +100,14 @@ class _Run:
                                   on_flow=self._flow,
                                   on_image=None if settings.pictures.offline == "none" else self._keep)
         self._committed = time.monotonic()
+        self._complete = False
 
-    def run(self, *, name: str, pixel_size_nm: float | None, recording: Mapping[str, str] | None) -> None:
+    def run(self, *, name: str, pixel_size_nm: float | None, recording: Mapping[str, str] | None,
+            facts: Mapping[str, Any]) -> None:
         self._pixel_size_nm = pixel_size_nm
         self._recorder.settings(0, to_toml(self._settings, masked=True), who="start")
         self._recorder.facts(session=self._journal.folder.name, input=name, pixel_size_nm=pixel_size_nm,
-                             recording=None if recording is None else dict(recording))
+                             recording=None if recording is None else dict(recording), **facts)
         self._recorder.commit()
         for item in self._items:
             while self._conveyor.full:
@@ -109,6 +117,7 @@ class _Run:
             self._commit()
             if self._on_progress is not None:
                 self._on_progress()
+        self._complete = True
 
     def finish(self) -> None:
         """Bring what was offered to its end."""
@@ -120,6 +129,8 @@ class _Run:
         self._executor.shutdown()
         self._recorder.facts(ended_at=time.time(), timing=self._conveyor.timing.summary())
         self._analyse_newest()
+        if self._complete:
+            self._recorder.facts(complete=True)
         self._recorder.close()
 
     def _analyse_newest(self) -> None:

@@ -64,8 +64,18 @@ class Picture(NamedTuple):
         return image
 
 
-def origin_of(folder: Path) -> Origin:
+def origin_of(folder: Path, *, recording: Path | None = None, flat: Path | None = None, dark: Path | None = None,
+              dataset: str | None = None) -> Origin:
     """Return which files a session was made of.
+
+    Parameters
+    ----------
+    folder : Path
+        The session.
+    recording, flat, dark : Path, optional
+        Go before those that the session names, which then may be gone.
+    dataset : str, optional
+        Likewise.
 
     Raises
     ------
@@ -77,15 +87,18 @@ def origin_of(folder: Path) -> Origin:
     with Journal(folder) as journal:
         meta = journal.meta()
     known = meta.get("recording") or {"path": meta.get("input") or ""}
-    paths = {name: Path(known[name]) for name in ("path", "flat", "dark") if known.get(name)}
-    if "path" not in paths or "://" in str(known["path"]):
+    given = {"path": recording, "flat": flat, "dark": dark}
+    told = {name: Path(known[name]) for name, path in given.items() if path is None and known.get(name)}
+    if recording is None and ("path" not in told or "://" in str(known["path"])):
         raise CommandError(f"session {folder} was taken live and keeps no pictures; name the file that they were "
                            "written to with --recording")
-    for path in paths.values():
+    for name, path in told.items():
         if not path.exists():
+            option = "recording" if name == "path" else name
             raise CommandError(f"session {folder} was made of {path}, which is not there any more; name it with "
-                               "--recording")
-    return Origin(paths["path"], paths.get("flat"), paths.get("dark"), known.get("dataset"))
+                               f"--{option}")
+    return Origin(recording or told["path"], flat or told.get("flat"), dark or told.get("dark"),
+                  dataset or known.get("dataset"))
 
 
 def settings_of(journal: Journal) -> Settings:

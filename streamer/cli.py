@@ -96,9 +96,14 @@ def run(
 
 
 @app.command()
-def analyse(
-    recording: Annotated[Path, typer.Argument(metavar="INPUT", help="Multi-page TIFF, folder of images, or HDF5.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the session goes.")],
+def analyse(  # noqa: PLR0913, PLR0917  (a line of the help page each)
+    inputs: Annotated[list[Path], typer.Argument(
+        metavar="INPUT...", help="TIFF, folder of images, HDF5, Xradia or NumPy file; a session; or a folder of those "
+        "files and folders.")],
+    out: Annotated[Path, typer.Option(
+        "--out", metavar="DIR", help="Where the session goes; of several, each into a folder in there.")],
+    recording: Annotated[Path | None, typer.Option(
+        metavar="PATH", help="Where the frames of a session are; by default what it was made of.")] = None,
     flat: _Flat = None,
     dark: _Dark = None,
     dataset: _Dataset = None,
@@ -107,24 +112,30 @@ def analyse(
     assignments: _Assignments = None,
     verbose: _Verbose = False,
 ) -> None:
-    """Run a recording through the pipeline of the live service and leave a session.
+    """Run recordings through the pipeline of the live service and leave a session of each.
 
-    The session holds session.sqlite (the journal), frames.csv, alerts.csv, flow.h5 and summary.json.
+    A session holds session.sqlite (the journal), frames.csv, alerts.csv, flow.h5 and summary.json.
+
+    A session as INPUT is made again from its recording, with its settings, flats and darks unless others are given, and
+    what comes out differently is said.
+
+    Several inputs, or a folder that holds recordings, here or further down, give a session each, at --out under the
+    name of the recording. The same command goes on after an end in between: what is done is skipped, what was broken
+    off is begun anew, and what cannot be analysed is named at the end.
     """
-    from streamer.formats import open_recording  # noqa: PLC0415
-    from streamer.service.offline import analyse as analyse_items  # noqa: PLC0415
-    from streamer.sources.recording import items_of  # noqa: PLC0415
+    from streamer import cli_analyse  # noqa: PLC0415  (heavy; --help stays quick)
+    from streamer.service.campaign import Wanted  # noqa: PLC0415
+    from streamer.settings import changes_of  # noqa: PLC0415
 
     console.start_log(verbose=verbose, level=logging.ERROR)   # alerts are in the session; the bar needs the line
-    extra: dict[str, Any] = {} if pixel_size_nm is None else {"pixel_size_nm": pixel_size_nm}
-    chosen = _load(settings, assignments, extra)
-    with open_recording(recording, flat=flat, dark=dark, dataset=dataset) as source, _progress() as bar:
-        line = bar.add_task(source.name, total=source.total)
-        analyse_items(items_of(source), chosen, out, name=str(recording), pixel_size_nm=source.pixel_size_nm,
-                      recording=_files(recording, flat=flat, dark=dark, dataset=dataset),
-                      on_progress=lambda: bar.advance(line))
-        _hint(source)
-    _report(out)
+    changes = changes_of(settings, assignments or ()) | ({} if pixel_size_nm is None else
+                                                         {"pixel_size_nm": pixel_size_nm})
+    wanted = Wanted(changes, recording, flat, dark, dataset)
+    cli_analyse.check(inputs, out, wanted)
+    if cli_analyse.is_single(inputs, wanted):
+        cli_analyse.analyse_one(inputs[0], out, wanted, bar=_progress(), report=_report)
+    elif not cli_analyse.analyse_many(inputs, out, wanted, bar=_progress()):
+        raise typer.Exit(console.FAILED)
 
 
 @app.command()
@@ -214,6 +225,46 @@ def export(  # noqa: PLR0913, PLR0917  (a line of the help page each)
 
 
 @app.command()
+def report(  # noqa: PLR0913, PLR0917  (a line of the help page each)
+    session: _Session,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="Where the page goes.")],
+    figures: Annotated[Path | None, typer.Option(
+        metavar="DIR", help="Write every figure as PDF and PNG, and the numbers behind it as CSV, too.")] = None,
+    compare: Annotated[Path | None, typer.Option(
+        metavar="OTHER", help="Session to compare with: amplitudes, verdicts, settings.")] = None,
+    pair: Annotated[list[str] | None, typer.Option(
+        metavar="I,J", help="Show the displacement from frame I to J; may be given twice.")] = None,
+    region: Annotated[list[str] | None, typer.Option(
+        metavar="TOP,LEFT,BOTTOM,RIGHT", help="Part of the first pair to enlarge, in px; may be given twice.")] = None,
+    recording: _Recording = None,
+    view: Annotated[str | None, typer.Option(metavar="V", help="View to show; the one with most frames.")] = None,
+    acquisition: _Acquisition = None,
+    flat: _Flat = None,
+    dark: _Dark = None,
+    dataset: _Dataset = None,
+    verbose: _Verbose = False,
+) -> None:
+    """Write what a session found as one page of HTML: facts, figures as in papers, tables, a methods paragraph.
+
+    The page needs no other file and no network. Pictures are read again from what the session was made of; those of a
+    live session are the ones that its streamer has kept, unless --recording names the file they were written to. What
+    cannot be shown says why. A session that is still being written is reported so far.
+    """
+    from streamer import cli_report  # noqa: PLC0415  (heavy; --help stays quick)
+    from streamer.service.reporting import Wishes  # noqa: PLC0415
+
+    console.start_log(verbose=verbose, level=logging.ERROR)
+    if recording is None and (flat or dark or dataset):
+        raise typer.BadParameter("flats, darks and dataset belong to a recording; name it", param_hint="--recording")
+    wishes = Wishes(figures, compare, cli_report.pairs(pair), cli_report.regions(region), acquisition, view)
+
+    def pictures() -> Recording:
+        return _pictures(session, recording, flat=flat, dark=dark, dataset=dataset, out=out, option="--out")
+
+    cli_report.report(session, out, wishes, open_pictures=pictures, is_named=recording is not None, bar=_progress())
+
+
+@app.command()
 def deblur(  # noqa: PLR0913, PLR0917  (a line of the help page each)
     recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="What the session was made of.")],
     session: Annotated[Path, typer.Option("--session", metavar="DIR", help="Session that has found the blur.")],
@@ -271,12 +322,6 @@ def _load(path: Path | None, assignments: list[str] | None, extra: dict[str, Any
     return update(load(path, assignments or ()), extra)
 
 
-def _files(path: Path, **others: Path | str | None) -> dict[str, str]:
-    """Name the files of a recording so that they are found from anywhere."""
-    named = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in others.items()}
-    return {"path": str(path.absolute())} | {name: value for name, value in named.items() if value}
-
-
 def _need_registered(**given: object) -> None:
     for name, value in given.items():
         if value is not None:
@@ -323,11 +368,6 @@ def _progress() -> Progress:
 
     return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                     console=Console(stderr=True), disable=not sys.stderr.isatty())
-
-
-def _hint(source: Recording) -> None:
-    if source.total == 0:
-        typer.echo(f"{source.path} holds no frames", err=True)
 
 
 def _report(folder: Path) -> None:

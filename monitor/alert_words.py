@@ -27,7 +27,9 @@ def by_need(alerts: Iterable[Alert], now: datetime | None = None, *, closed: boo
     closed : bool
         False leaves out what is closed.
     """
-    urgent, known, ended = [], [], []
+    urgent: list[Alert] = []
+    known: list[Alert] = []
+    ended: list[Alert] = []
     for alert in alerts:
         if alert.state == "closed":
             ended.append(alert)

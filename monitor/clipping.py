@@ -45,7 +45,8 @@ class Mark(pg.GraphicsObject):
 @contextlib.contextmanager
 def clipped(widget: QtWidgets.QWidget) -> Iterator[list[QtCore.QRect]]:
     """Mark the content of all charts of a widget; yields where they are on it."""
-    marks, places = [], []
+    marks: list[tuple[pg.ViewBox, Mark]] = []
+    places: list[QtCore.QRect] = []
     for view in widget.findChildren(QtWidgets.QGraphicsView):
         for box in [item for item in view.scene().items() if isinstance(item, pg.ViewBox)]:
             for end, depth in (("begin", -_FAR), ("end", _FAR)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import getpass
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import ClassVar
 
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
@@ -234,9 +234,9 @@ class Control(QtCore.QObject):
         return row
 
     def _form(self, title: str, about: str, lines: tuple[Line, ...], button: str,
-              filled: Callable[[Mapping[str, str]], None]) -> None:
+              filled: Callable[[dict[str, str]], None]) -> None:
         """Ask for some lines and for the name of the person."""
-        def done(texts: Mapping[str, str]) -> None:
+        def done(texts: dict[str, str]) -> None:
             self._remember(texts["who"])
             filled({**texts, "who": self.who})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pyqtgraph.Qt import QtCore, QtWidgets
@@ -114,7 +114,7 @@ class Forms:
         self.form: Form | None = None
 
     def open(self, title: str, about: str, lines: Sequence[Line], button: str,
-             filled: Callable[[Mapping[str, str]], None]) -> bool:
+             filled: Callable[[dict[str, str]], None]) -> bool:
         """Show a form; False, and the one begun comes to the front, if another one is half written."""
         if self.form is not None:
             if self.form.touched:

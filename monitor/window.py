@@ -11,6 +11,7 @@ from pyqtgraph.Qt import QtCore, QtWidgets
 
 from monitor import jpeg
 from monitor.answers import answer_words
+from monitor.bell import Bell
 from monitor.commander import Answer, Commander
 from monitor.control import Control
 from monitor.export import Exporter
@@ -107,7 +108,8 @@ class Window(QtWidgets.QMainWindow):
         self.docks = Docks(self, PANELS, self.panels)
         self.control = Control(self, self.scene, self._listed_alert, settings)
         self.exporter = Exporter(self, self.docks, self.scene)
-        self._bound = gather(self, [self.exporter, self.control, *self.panels.values()])
+        self.bell = Bell(self, self.scene, settings)
+        self._bound = gather(self, [self.exporter, self.control, self.bell, *self.panels.values()])
         self._arrange()
         self._connect()
         self._pacers = {pace: Pacer(interval, call, self) for (pace, interval), call in zip(
@@ -330,7 +332,8 @@ class Window(QtWidgets.QMainWindow):
             panel.wanted.connect(self.control.do)
         self.control.asked.connect(self.ask)
         self.control.told.connect(self.say)
-        self.exporter.told.connect(self.say)
+        for actor in (self.exporter, self.bell):
+            actor.told.connect(self.say)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """See when a new picture is really on screen: when the view has been painted, not when it was told to."""
@@ -390,6 +393,7 @@ class Window(QtWidgets.QMainWindow):
         self._draw("charts")
 
     def _refresh_labels(self) -> None:
+        self.bell.listen()
         self._draw("labels")
         row = self.store.row(self.selected) if self.selected is not None else None
         if row is None or self.selected is None:

@@ -413,6 +413,43 @@ def test_an_applied_threshold_comes_back_with_the_status(alerted: Window, stream
     assert panel.threshold.value() == 2.2
 
 
+def test_the_bell_rings_once_for_each_grave_alert(
+    window: Window, streamer: FakeStreamer, qtbot: Any, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rung, shown = [], []
+    monkeypatch.setattr(QtWidgets.QApplication, "beep", lambda: rung.append(1))
+    streamer.alert(alert(1))
+    streamer.status()
+    qtbot.waitUntil(lambda: window.feed.link().has_history and len(window.store.alerts()) == 1)
+    window.refresh_now()
+    streamer.alert(alert(2))
+    qtbot.waitUntil(lambda: len(window.store.alerts()) == 2)
+    window.refresh_now()
+    assert not rung   # off until switched on
+    qtbot.keyClick(window, Keys.Key_B, Shift)
+    assert window.bell.on
+    assert "sound from now on" in message(window)
+    rung.clear()
+    for number, fields in ((3, {"severity": "MINOR"}), (4, {"shelved_until": SOON}), (5, {"who": "ann"})):
+        streamer.alert(alert(number, **fields))
+    qtbot.waitUntil(lambda: len(window.store.alerts()) == 5)
+    window.refresh_now()
+    assert not rung   # nothing grave that waits
+    monkeypatch.setattr(QtWidgets.QSystemTrayIcon, "isSystemTrayAvailable", lambda: True)
+    monkeypatch.setattr(QtWidgets.QSystemTrayIcon, "show", lambda _: None)
+    monkeypatch.setattr(QtWidgets.QSystemTrayIcon, "showMessage", lambda _, *texts: shown.append(texts))
+    streamer.alert(alert(3, severity="INVALID", index=30))   # became worse
+    streamer.alert(alert(6, index=47))
+    qtbot.waitUntil(lambda: len(window.store.alerts()) == 6)
+    window.refresh_now()
+    window.refresh_now()
+    assert 1 <= len(rung) <= 2
+    assert shown[0][0].startswith("◆ INVALID, frame 30")
+    assert shown[0][1] == "text of 3"
+    qtbot.keyClick(window, Keys.Key_B, Shift)
+    assert not window.bell.on
+
+
 def test_100_000_alerts_are_listed_quickly(window: Window, qtbot: Any) -> None:
     alerts = [alert(number, index=number, state="closed" if number % 10 else "new") for number in range(1, 100_001)]
     window.store._put_alerts(alerts, 1)

@@ -98,7 +98,7 @@ def run(
 @app.command()
 def analyse(  # noqa: PLR0913, PLR0917  (a line of the help page each)
     inputs: Annotated[list[Path], typer.Argument(
-        metavar="INPUT...", help="TIFF, folder of images, HDF5, Xradia or NumPy file; a session; or a folder of those "
+        metavar="INPUT", help="TIFF, folder of images, HDF5, Xradia or NumPy file; a session; or a folder of those "
         "files and folders.")],
     out: Annotated[Path, typer.Option(
         "--out", metavar="DIR", help="Where the session goes; of several, each into a folder in there.")],

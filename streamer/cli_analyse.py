@@ -26,9 +26,9 @@ from streamer.service.campaign import (
 from streamer.service.recordings import is_recording, is_session
 
 
-def is_single(inputs: Sequence[Path]) -> bool:
+def is_single(inputs: Sequence[Path], wanted: Wanted) -> bool:
     """Tell whether one session is asked for, and not one of each of many."""
-    return len(inputs) == 1 and (is_session(inputs[0]) or is_recording(inputs[0]))
+    return len(inputs) == 1 and (is_session(inputs[0]) or is_recording(inputs[0], leave_out=wanted.references))
 
 
 def check(inputs: Sequence[Path], out: Path, wanted: Wanted) -> None:
@@ -37,7 +37,7 @@ def check(inputs: Sequence[Path], out: Path, wanted: Wanted) -> None:
         raise typer.BadParameter("tells where the frames of a session are; name one session, and nothing else",
                                  param_hint="--recording")
     for path in inputs:
-        searched = path.is_dir() and (is_session(path) or not is_single([path]))
+        searched = path.is_dir() and (is_session(path) or not is_single([path], wanted))
         if searched and out.resolve().is_relative_to(path.resolve()):
             raise typer.BadParameter(f"{out} lies in {path}, which is to be analysed; give a folder outside of it",
                                      param_hint="--out")

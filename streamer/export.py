@@ -186,9 +186,10 @@ def summary(journal: Journal) -> dict[str, Any]:
     verdicts: Counter[str] = Counter()
     references: dict[str, int] = {}
     with_problems = 0
-    rows = [row for _, row in journal.rows()]
-    for row in rows:
+    taken_again = False
+    for _, row in journal.rows():   # a long session has more of them than should be in memory at once
         kinds[row.kind] += 1
+        taken_again = taken_again or row.recollects is not None
         with_problems += bool(row.problems)
         if row.verdict is not None:
             verdicts[row.verdict] += 1
@@ -199,11 +200,13 @@ def summary(journal: Journal) -> dict[str, Any]:
     return {
         "session": meta.get("session", journal.folder.name),
         "input": meta.get("input"),
+        "reanalysis_of": meta.get("reanalysis_of"),
         "started_at": utc_text(meta.get("started_at")),
         "ended_at": utc_text(meta.get("ended_at")),
         "counts": {"rows": sum(kinds.values()), "kinds": dict(kinds), "verdicts": dict(verdicts),
                    "with_problems": with_problems, "alerts": sum(1 for _ in journal.alerts()),
-                   "in_force": _counts_in_force(rows),
+                   "in_force": (_counts_in_force(journal) if taken_again else
+                                {"rows": sum(kinds.values()), "left_out": 0, "verdicts": dict(verdicts)}),
                    "recollections": dict(Counter(request.state for _, request in journal.recollections()))},
         "reference": references,
         "pixel_size_nm": meta.get("pixel_size_nm"),
@@ -221,8 +224,9 @@ def summary(journal: Journal) -> dict[str, Any]:
     }
 
 
-def _counts_in_force(rows: list[FrameRow]) -> dict[str, Any]:
+def _counts_in_force(journal: Journal) -> dict[str, Any]:
     """Count the frames that stand for the acquisition, where frames were taken again."""
+    rows = [row for _, row in journal.rows()]
     standing = in_force(rows)
     return {"rows": len(standing), "left_out": len(rows) - len(standing),
             "verdicts": dict(Counter(row.verdict for row in standing if row.verdict is not None))}

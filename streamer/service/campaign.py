@@ -49,6 +49,11 @@ class Wanted(NamedTuple):
     dark: Path | None = None
     dataset: str | None = None
 
+    @property
+    def references(self) -> list[Path]:
+        """Flats and darks, which are no recordings."""
+        return [path for path in (self.flat, self.dark) if path is not None]
+
 
 class Work(NamedTuple):
     """A recording and the session that it is to become."""
@@ -137,10 +142,10 @@ def works_of(inputs: Sequence[Path], out: Path, wanted: Wanted) -> list[Work | R
     """
     found: list[Found] = []
     for path in inputs:
-        if is_session(path) or is_recording(path):
+        if is_session(path) or is_recording(path, leave_out=wanted.references):
             found.append(Found(path, Path(path.resolve().name)))
         else:
-            inside = find_recordings(path, leave_out=[given for given in (wanted.flat, wanted.dark) if given])
+            inside = find_recordings(path, leave_out=wanted.references)
             top = Path(path.resolve().name) if len(inputs) > 1 else Path()
             found += [Found(child, top / name) for child, name in inside]
     counts = Counter(path.resolve() for path, _ in found)

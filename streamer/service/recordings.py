@@ -30,8 +30,14 @@ def is_session(path: Path) -> bool:
     return (path / FILE_NAME).is_file()
 
 
-def is_recording(path: Path) -> bool:
+def is_recording(path: Path, *, leave_out: Collection[Path] = ()) -> bool:
     """Tell whether this is to be opened as it is: a file, or a folder with images of one page.
+
+    Parameters
+    ----------
+    path : Path
+    leave_out : collection of Path
+        Files that do not count, such as the flats.
 
     Raises
     ------
@@ -40,7 +46,9 @@ def is_recording(path: Path) -> bool:
     """
     if not path.is_dir():
         return True   # or nothing at all, which who opens it says
-    images = [child for child in _children(path) if child.suffix.lower() in SUFFIXES and child.is_file()]
+    avoided = {other.resolve() for other in leave_out}
+    images = [child for child in _children(path)
+              if child.suffix.lower() in SUFFIXES and child.is_file() and child.resolve() not in avoided]
     return bool(images) and (len(images) == 1 or not all(map(_is_stack, images)))
 
 

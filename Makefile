@@ -1,11 +1,12 @@
 # make demo   set up, then watch a simulated acquisition live
 # make test   set up, then lint, types, import direction and tests
 # make bench  set up, then measure speed and accuracy
+# make docs   set up, then write the documentation to site/
 # make clean  remove what these leave
 
 BIN := .venv/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench docs clean
 
 demo:
 	@.ci/setup
@@ -22,6 +23,10 @@ bench:
 	@.ci/setup
 	$(BIN)/python -P benchmarks/run.py
 
+docs:
+	@.ci/setup test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf .venv demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv demo site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

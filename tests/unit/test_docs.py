@@ -100,7 +100,7 @@ def test_settings_named_in_the_text_exist() -> None:
     for page in PAGES:
         for word in INLINE.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
             key = word.removeprefix("--set ").partition("=")[0].strip()
-            if key.endswith((".csv", ".sqlite")):
+            if key.endswith((".csv", ".py", ".sqlite")):
                 continue
             if re.fullmatch(r"[a-z]+\.[a-z_]+", key) and key.partition(".")[0] in sections:
                 assert key in known, f"{name_of(page)} names the setting {key}, which does not exist"
@@ -138,9 +138,24 @@ def test_wrong_command_lines_would_be_found(line: str, reason: str) -> None:
 
 
 def test_scenarios_are_all_listed_with_their_length() -> None:
-    table = re.findall(r"^\| `(\w+)` \| (\d+) \|", (DOCS / "operating.md").read_text(encoding="utf-8"), re.MULTILINE)
+    table = re.findall(r"^\| `(\w+)` \| (\d+) \|", (DOCS / "simulator.md").read_text(encoding="utf-8"), re.MULTILINE)
     lengths = {name: scenario.build(Request(shape=(96, 96))).projections for name, scenario in catalogue().items()}
     assert {name: int(length) for name, length in table} == {name: len(found) for name, found in lengths.items()}
+
+
+def test_keys_of_the_dashboard_exist() -> None:
+    pytest.importorskip("pyqtgraph.Qt", reason="Qt does not load here")
+    from monitor.control import Control
+    from monitor.keys import KEYS
+    from monitor.window import PANELS
+
+    table = (DOCS / "dashboard.md").read_text(encoding="utf-8").split("| key | does |\n| --- | --- |\n", 1)[1]
+    named = [key.strip() for line in table.split("\n\n", 1)[0].splitlines()
+             for key in line.split("|")[1].replace("1 to 9", ", ".join("123456789")).split(",")]
+    actors = [Control, *(panel for group in PANELS.values() for panel in group)]
+    known = {action.key for actions in (*KEYS.values(), *(one.actions_by_key for one in actors)) for action in actions}
+    assert set(named) <= known
+    assert len(named) == len(set(named))
 
 
 def run_block(number: int, replace: dict[str, str]) -> dict[str, Any]:

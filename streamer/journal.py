@@ -7,11 +7,9 @@ SQLite in write-ahead mode: a committed row survives the death of the process at
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 import sqlite3
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +20,14 @@ import numpy as np
 
 from streamer import __version__
 from streamer.errors import SessionError
-from streamer.packing import pack_power, unpack_power
+from streamer.packing import (
+    pack_analysis,
+    pack_flow,
+    pack_recollection,
+    pack_spectra,
+    unpack_flow,
+    unpack_spectra,
+)
 from streamer.records import Alert, Command, Event, FlowResult, FrameRow, Notice, Recollection, SpectraResult, StageMove
 
 FILE_NAME = "session.sqlite"
@@ -36,7 +41,6 @@ _ALERT_COLUMNS = Alert.__struct_fields__
 _EVENT_COLUMNS = Event.__struct_fields__
 _RECOLLECTION_COLUMNS = Recollection.__struct_fields__
 _SPECTRA_COLUMNS = SpectraResult.__struct_fields__
-_POWERS = ("horizontal", "vertical", "reference_horizontal", "reference_vertical", "noise_horizontal", "noise_vertical")
 
 
 def _quoted(names: Iterable[str]) -> str:
@@ -150,15 +154,15 @@ class Journal:
         db.executemany("DELETE FROM undelivered WHERE channel = ? AND alert = ? AND sequence <= ?",
                        ((notice.channel, notice.alert.id, notice.sequence) for notice in batch.delivered))
         db.executemany(f"INSERT OR REPLACE INTO recollections VALUES ({_marks(_RECOLLECTION_COLUMNS)}, ?)",  # noqa: S608
-                       ((*_pack_recollection(request), sequence) for sequence, request in batch.recollections))
+                       ((*pack_recollection(request), sequence) for sequence, request in batch.recollections))
         db.executemany(f"INSERT INTO events VALUES (NULL, {_marks(_EVENT_COLUMNS)})",  # noqa: S608
                        (msgspec.structs.astuple(event) for event in batch.events))
         db.executemany(f"INSERT OR REPLACE INTO flows VALUES ({', '.join('?' * 16)})",  # noqa: S608
-                       map(_pack_flow, batch.flows))
+                       map(pack_flow, batch.flows))
         db.executemany("INSERT OR REPLACE INTO analyses VALUES (?, ?, ?, ?, ?)",   # the newest of each view
-                       map(_pack_analysis, (flow for flow in batch.flows if flow.regions is not None)))
+                       map(pack_analysis, (flow for flow in batch.flows if flow.regions is not None)))
         db.executemany(f"INSERT OR REPLACE INTO spectra VALUES ({_marks(_SPECTRA_COLUMNS)})",  # noqa: S608
-                       map(_pack_spectra, batch.spectra))
+                       map(pack_spectra, batch.spectra))
         db.executemany("INSERT INTO commands VALUES (NULL, ?, ?, ?, ?)",
                        ((time.time(), command.op, msgspec.json.encode(command.arguments).decode(), outcome)
                         for command, outcome in batch.commands))
@@ -263,7 +267,7 @@ class Journal:
         where, values = _where(acquisition=acquisition, index=index)
         query = f'SELECT * FROM flows WHERE {where} ORDER BY acquisition, "index"'  # noqa: S608
         for found in self._read(query, values):
-            yield _unpack_flow(found)
+            yield unpack_flow(found)
 
     def analysed(self, *, view: str | None = None) -> Iterator[FlowResult]:
         """Yield the newest field of every view, or of one, whose regions and particles were looked at, with them.
@@ -289,7 +293,7 @@ class Journal:
         where, values = _where(index=index, acquisition=acquisition)
         query = f"SELECT {_quoted(_SPECTRA_COLUMNS)} FROM spectra WHERE {where} ORDER BY rowid"  # noqa: S608
         for found in self._read(query, values):
-            yield _unpack_spectra(found)
+            yield unpack_spectra(found)
 
     def _read(self, query: str, values: Sequence[object] = ()) -> Iterator[Any]:
         """Yield the lines of an answer one by one."""
@@ -408,53 +412,3 @@ def _where(**wanted: object) -> tuple[str, tuple[object, ...]]:
     """Make a condition of what is not None, and its values."""
     given = {name: value for name, value in wanted.items() if value is not None}
     return " AND ".join(f'"{name}" = ?' for name in given) or "1", (*given.values(),)
-
-
-def _pack_recollection(request: Recollection) -> list[Any]:
-    stage = None if request.stage is None else msgspec.json.encode(request.stage).decode()
-    return [*(msgspec.structs.asdict(request) | {"stage": stage}).values()]
-
-
-def _pack_flow(flow: FlowResult) -> tuple[Any, ...]:
-    return (flow.acquisition, flow.index, flow.view, flow.reference_index, flow.drift_y_px, flow.drift_x_px,
-            *flow.valid.shape, _bytes(flow.grid_y_px), _bytes(flow.grid_x_px), _bytes(flow.displacement_px),
-            np.packbits(flow.valid).tobytes(), _bytes(flow.sigma_px), flow.flow_median_px, flow.flow_p95_px,
-            flow.elapsed_ms)
-
-
-def _pack_analysis(flow: FlowResult) -> tuple[Any, ...]:
-    return (flow.view, flow.acquisition, flow.index, np.ascontiguousarray(flow.regions, "<i2").tobytes(),
-            msgspec.json.encode(flow.analysis).decode())
-
-
-def _bytes(array: np.ndarray[Any, Any]) -> bytes:
-    return np.ascontiguousarray(array, "<f4").tobytes()
-
-
-def _unpack_flow(values: Sequence[Any]) -> FlowResult:
-    (acquisition, index, view, reference, drift_y, drift_x, rows, columns, grid_y, grid_x, displacement, valid,
-     sigma, median, p95, elapsed) = values
-    bits = np.unpackbits(np.frombuffer(valid, np.uint8), count=rows * columns)
-    return FlowResult(
-        acquisition=acquisition, index=index, view=view, reference_index=reference, drift_y_px=drift_y,
-        drift_x_px=drift_x, grid_y_px=np.frombuffer(grid_y, "<f4"), grid_x_px=np.frombuffer(grid_x, "<f4"),
-        displacement_px=np.frombuffer(displacement, "<f4").reshape(2, rows, columns),
-        valid=bits.astype(bool).reshape(rows, columns), sigma_px=np.frombuffer(sigma, "<f4").reshape(rows, columns),
-        flow_median_px=median, flow_p95_px=p95, elapsed_ms=elapsed)
-
-
-def _pack_spectra(spectra: SpectraResult) -> list[Any]:
-    """Make a row of little more than 2 kB: logarithmic powers, a compressed picture."""
-    fields = msgspec.structs.asdict(spectra)
-    for name in _POWERS:
-        fields[name] = None if fields[name] is None else pack_power(fields[name])
-    return [*(fields | {"picture": zlib.compress(spectra.picture.tobytes())}).values()]
-
-
-def _unpack_spectra(values: Sequence[Any]) -> SpectraResult:
-    fields = dict(zip(_SPECTRA_COLUMNS, values, strict=True))
-    for name in _POWERS:
-        fields[name] = None if fields[name] is None else unpack_power(fields[name])
-    cells = np.frombuffer(zlib.decompress(fields["picture"]), np.uint8)
-    side = math.isqrt(2 * cells.size)   # K rows of K / 2 cells
-    return SpectraResult(**(fields | {"picture": cells.reshape(side, -1)}))

@@ -13,7 +13,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.font_manager import FontProperties
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
 
 from streamer.imaging.flow import Field
@@ -143,13 +144,13 @@ def new_figure(width_mm: float, height_mm: float) -> Figure:
     return figure
 
 
-def panels(figure: Figure, rows: Sequence[tuple[str, float]], *, polar: str = "",
+def panels(figure: Any, rows: Sequence[tuple[str, float]], *, polar: str = "",
            widths: Mapping[str, Sequence[float]] | None = None) -> dict[str, Any]:
     """Make rows of panels, each spaced for itself.
 
     Parameters
     ----------
-    figure : Figure
+    figure : Figure or a part of one
     rows : sequence of (str, float)
         Letters of the panels of a row, and its height relative to the others.
     polar : str
@@ -222,11 +223,12 @@ def scale_bar(axis: Any, scale: Scale) -> None:
     per_px, unit = (1.0, "px") if not scale.pixel_size_nm else (scale.pixel_size_nm / 1000, "µm")
     length = round_length(width * per_px / 4)
     label = f"{length * 1000:g} nm" if unit == "µm" and length < 1 else f"{length:g} {unit}"
-    share = length / per_px / width
-    box = {"transform": axis.transAxes, "clip_on": True, "zorder": 6}
-    axis.add_patch(Rectangle((0.03, 0.03), share + 0.04, 0.135, facecolor="white", alpha=0.8, edgecolor="none", **box))
-    axis.add_patch(Rectangle((0.05, 0.05), share, 0.02, facecolor="black", edgecolor="none", **box))
-    axis.text(0.05 + share / 2, 0.08, label, ha="center", va="bottom", fontsize=6, transform=axis.transAxes, zorder=7)
+    bottom, top = sorted(axis.get_ylim())
+    bar = AnchoredSizeBar(axis.transData, length / per_px, label, "lower left", pad=0.25, borderpad=0.4, sep=1.5,
+                          size_vertical=0.02 * (top - bottom), label_top=True, fontproperties=FontProperties(size=6))
+    bar.patch.set(alpha=0.8, lw=0)
+    bar.set_zorder(6)
+    axis.add_artist(bar)
 
 
 def round_length(length: float) -> float:

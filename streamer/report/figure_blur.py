@@ -19,10 +19,11 @@ from streamer.report.drawing import (
     colour_bar,
     lettered,
     new_figure,
+    panels,
     show_picture,
 )
 
-_INSET = (0.44, 0.44, 0.54, 0.54)
+_INSET = (0.5, 0.5, 0.49, 0.48)
 _INSET_FREQUENCIES = 0.03, 0.16
 
 
@@ -41,8 +42,11 @@ class Side(NamedTuple):
 
 def draw(blurred: Side, sharp: Side, scale: Scale, *, no_picture: str = "") -> Drawn:
     """Draw the frames, their 2-D spectra, and the spectra along x and y with the band that tells most enlarged."""
-    figure = new_figure(TWO_COLUMNS_MM, 118)
-    axes = figure.subplot_mosaic([["a", "b", "e"], ["c", "d", "f"]], width_ratios=[1, 1, 1.3])
+    shape = next((side.picture.shape for side in (sharp, blurred) if side.picture is not None), (1, 1))
+    heights = 52 * shape[0] / shape[1] + 8, 60
+    figure = new_figure(TWO_COLUMNS_MM, sum(heights))
+    left, right = figure.subfigures(1, 2, width_ratios=[1.85, 1])
+    axes = panels(left, [("ab", heights[0]), ("cd", heights[1])]) | panels(right, [("e", 1.0), ("f", 1.0)])
     for letter, side in (("a", sharp), ("b", blurred)):
         if side.picture is None:
             bare(axes[letter])
@@ -113,7 +117,9 @@ def _draw_cuts(axis: Any, blurred: Side, sharp: Side, direction: str, scale: Sca
     axis.set_xlim(0, 0.5)
     axis.set_xlabel("frequency (cycles/px)")
     axis.set_ylabel("relative power")
-    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 0.1))
+    floor = min(blurred.spectra.floor, sharp.spectra.floor)
+    axis.set_ylim(bottom=0.08 * max(floor, 1e-12))   # room for the names
+    axis.legend(loc="lower center", ncols=2)
     if scale.pixel_size_nm:
         per_um = 1000 / scale.pixel_size_nm
         second = axis.secondary_xaxis("top", functions=(lambda f: f * per_um, lambda f: f / per_um))

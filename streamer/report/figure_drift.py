@@ -25,6 +25,9 @@ from streamer.report.drawing import (
     show_picture,
 )
 
+_FEW = 300
+"""Frames that are drawn as large dots, with lines between them."""
+
 
 class Path(NamedTuple):
     """Where every frame was, (n,) each in order of time; NaN: not known."""
@@ -61,7 +64,7 @@ def draw(path: Path, frames: TwoFrames | None, scale: Scale) -> Drawn:
     """Draw the overlay of two frames and the course of the drift."""
     rows = [("ef", 45.0), ("gh", 58.0), ("ij", 42.0)]
     if frames is not None:
-        rows.insert(0, ("abcd", 43 * frames.reference.shape[0] / frames.reference.shape[1] + 6))
+        rows.insert(0, ("abcd", 44 * frames.reference.shape[0] / frames.reference.shape[1] + 9))
     figure = new_figure(TWO_COLUMNS_MM, sum(height for _, height in rows))
     axes = panels(figure, rows)
     titles = {}
@@ -129,10 +132,10 @@ def _draw_course(axis: Any, path: Path, place: int, scale: Scale) -> None:
     known = np.isfinite(drift)
     axis.fill_between(path.time, drift - path.sigma_px, drift + path.sigma_px, where=known, color="#CFE3F1", lw=0)
     blurred = known & (np.array(path.verdict, dtype=object) == "blurred")
-    size = 2.2 if len(drift) <= 300 else 1.0
+    size = 2.2 if len(drift) <= _FEW else 1.0
     axis.plot(path.time[known & ~blurred], drift[known & ~blurred], "o", ms=size, color=BLUE, label="drift")
     if blurred.any():
-        axis.plot(path.time[blurred], drift[blurred], "^", ms=size + 0.6, color=ORANGE, label="blurred frame")
+        axis.plot(path.time[blurred], drift[blurred], "^", ms=2.8, color=ORANGE, label="blurred frame", zorder=4)
     axis.plot(path.time, path.trend_px[place], "-", color="black", lw=0.9, label="trend")
     axis.set_xlabel(_time_label(path))
     axis.set_ylabel(f"{'yx'[place]} drift (px)")
@@ -141,17 +144,18 @@ def _draw_course(axis: Any, path: Path, place: int, scale: Scale) -> None:
 
 
 def _draw_jitter(axis: Any, path: Path, scale: Scale) -> None:
-    size = 2.0 if len(path.index) <= 300 else 0.8
+    few = len(path.index) <= _FEW
+    size = 2.0 if few else 1.0
     for place, colour, mark in ((0, BLUE, "o-"), (1, ORANGE, "s-")):
         values = path.jitter_px[place]
         told = f"{'yx'[place]}, rms {_rms(values):.2f} px" if np.isfinite(values).any() else "yx"[place]
-        axis.plot(path.time, values, mark, color=colour, ms=size, lw=0.4, label=told)
+        axis.plot(path.time, values, mark, color=colour, ms=size, lw=0.4 if few else 0.0, label=told)
     axis.axhline(0, color=GREY, lw=0.5)
     axis.set_xlabel(_time_label(path))
     axis.set_ylabel("jitter (px)")
     low, high = axis.get_ylim()
     axis.set_ylim(low, high + 0.22 * (high - low))   # room for the names
-    axis.legend(loc="upper right", ncols=2)
+    axis.legend(loc="upper right", ncols=2, markerscale=1.0 if few else 3.0)
     scale.also(axis, "y", _largest(path.jitter_px))
 
 
@@ -179,7 +183,7 @@ def _draw_histogram(axis: Any, values: Array, label: str, scale: Scale) -> None:
                       alpha=0.45 if not hatch else 1.0, hatch=hatch, lw=0.8,
                       label=f"{'yx'[place]}: mean {one.mean():+.2f}, s.d. {one.std():.2f} px")
         low, high = axis.get_ylim()
-        axis.set_ylim(low, 1.3 * high)
+        axis.set_ylim(low, 1.6 * high)   # room for the names
         axis.legend(loc="upper right")
     axis.set_xlabel(label)
     axis.set_ylabel("frames")

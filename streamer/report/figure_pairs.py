@@ -173,7 +173,8 @@ def _draw_both(figure: Any, axes: dict[str, Any], pairs: Sequence[Pair], scale: 
     for number, box in enumerate(boxes[:2], start=1):
         xs = [box.left_px, box.right_px, box.right_px, box.left_px, box.left_px]
         axes["c"].plot(xs, [box.top_px, box.top_px, box.bottom_px, box.bottom_px, box.top_px], "k-", lw=0.9, zorder=6)
-        axes["c"].text(box.left_px, box.top_px, f" {number}", va="top", weight="bold", zorder=7)
+        axes["c"].text(box.left_px, box.top_px, f"{number}", va="top", weight="bold", zorder=7,
+                       bbox={"facecolor": "white", "edgecolor": "black", "pad": 1.2, "lw": 0.9})
     difference = np.where(both.valid, np.hypot(*both.difference_px), np.nan)
     shown = axes["f"].imshow(difference, cmap=AMOUNT, vmin=0, extent=grid_extent(both.grid_y_px, both.grid_x_px))
     hatched(axes["f"])
@@ -219,7 +220,7 @@ def _draw_histograms(axes: dict[str, Any], pairs: Sequence[Pair], scale: Scale) 
     axes["h"].set_xticks([0, 90, 180, 270, 360])
     for letter in "gh":
         axes[letter].set_ylabel("points (%)")
-        axes[letter].set_ylim(0, 1.3 * axes[letter].get_ylim()[1])
+        axes[letter].set_ylim(0, 1.45 * axes[letter].get_ylim()[1])
         axes[letter].legend(loc="upper right")
 
 

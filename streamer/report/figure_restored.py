@@ -62,6 +62,9 @@ def _draw_power(axis: Any, found: Recovery) -> None:
                                         (found.expected, GREY, "--", "expected sharp")):
         shown = np.where(values > 0, values, np.nan)
         axis.loglog(found.frequency, shown, mark, color=colour, ms=2, label=label)
+    axis.set_ylim(bottom=0.03 * float(found.expected.min()))   # what is below is noise
+    axis.set_xticks([0.02, 0.05, 0.1, 0.2], ["0.02", "0.05", "0.1", "0.2"])
+    axis.set_xticks([], minor=True)
     axis.set_xlabel("frequency (cycles/px)")
     axis.set_ylabel("power of the structure")
     axis.legend(loc="lower left")

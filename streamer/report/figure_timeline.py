@@ -96,4 +96,4 @@ def _draw_blur(axis: Any, verdicts: Verdicts, tolerance_px: float) -> None:
     axis.axhline(tolerance_px, color=GREY, lw=0.6, ls="--")
     axis.set_ylabel("blur length (px)")
     axis.set_ylim(bottom=-0.05 * max(float(length.max(initial=1.0)), 1.0))
-    axis.legend(loc="center left", bbox_to_anchor=(1.06, 0.5))
+    axis.legend(loc="center left", bbox_to_anchor=(1.09, 0.5))

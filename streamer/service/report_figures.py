@@ -263,5 +263,5 @@ def _blur_told(row: FrameRow) -> str:
     if row.verdict != "blurred" or row.blur_length_px is None:
         return row.verdict or "not judged"
     sigma = "" if row.blur_length_sigma_px is None else f" ± {row.blur_length_sigma_px:.1f}"
-    angle = "" if row.blur_angle_deg is None else f" along {row.blur_angle_deg:+.0f}°"
+    angle = "" if row.blur_angle_deg is None else f" along {round(row.blur_angle_deg)}°"
     return f"{row.blur_length_px:.1f}{sigma} px{angle}"

@@ -145,14 +145,16 @@ def test_scenarios_are_all_listed_with_their_length() -> None:
 
 def test_keys_of_the_dashboard_exist() -> None:
     pytest.importorskip("pyqtgraph.Qt", reason="Qt does not load here")
+    from monitor.bell import Bell
     from monitor.control import Control
+    from monitor.export import Exporter
     from monitor.keys import KEYS
     from monitor.window import PANELS
 
     table = (DOCS / "dashboard.md").read_text(encoding="utf-8").split("| key | does |\n| --- | --- |\n", 1)[1]
     named = [key.strip() for line in table.split("\n\n", 1)[0].splitlines()
              for key in line.split("|")[1].replace("1 to 9", ", ".join("123456789")).split(",")]
-    actors = [Control, *(panel for group in PANELS.values() for panel in group)]
+    actors = [Bell, Control, Exporter, *(panel for group in PANELS.values() for panel in group)]
     known = {action.key for actions in (*KEYS.values(), *(one.actions_by_key for one in actors)) for action in actions}
     assert set(named) <= known
     assert len(named) == len(set(named))

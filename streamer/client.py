@@ -75,11 +75,17 @@ class Client:
 
     @staticmethod
     def _prepare(socket: zmq.Socket[bytes], high_water_mark: int) -> None:
-        """Set what must be set before connecting."""
+        """Set what must be set before connecting.
+
+        A host that is gone is found out by the kernel. Heartbeats of ZeroMQ would take a reader that is behind for
+        dead, since nothing is read while its queue is full, and libzmq (4.3.5) aborts the process when such a
+        reader reads on (zeromq/libzmq#3937).
+        """
         for option, value in (
             (zmq.LINGER, 0), (zmq.RCVHWM, high_water_mark), (zmq.SNDHWM, high_water_mark),
             (zmq.RECONNECT_IVL, 100), (zmq.RECONNECT_IVL_MAX, 2000),
-            (zmq.HEARTBEAT_IVL, 2000), (zmq.HEARTBEAT_TIMEOUT, 6000),
+            (zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 4), (zmq.TCP_KEEPALIVE_INTVL, 2),
+            (zmq.TCP_KEEPALIVE_CNT, 3),
         ):
             socket.setsockopt(option, value)
 

@@ -21,6 +21,16 @@ def test_nobody_there_is_told_in_time() -> None:
             client.request("history", timeout_s=0.1)
 
 
+def test_no_reader_that_is_behind_is_taken_for_dead() -> None:
+    """Heartbeats of libzmq end such a connection, and then the process: see `Client._prepare`."""
+    with Client("tcp://127.0.0.1:9", "tcp://127.0.0.1:9") as client:
+        client.ask("history")
+        assert client._request is not None
+        for socket in (client._socket, client._request):
+            assert socket.getsockopt(zmq.HEARTBEAT_IVL) == 0
+            assert socket.getsockopt(zmq.TCP_KEEPALIVE) == 1
+
+
 def test_without_status_there_is_no_control() -> None:
     with Client("tcp://127.0.0.1:9") as client, pytest.raises(LinkError, match="no status"):
         client.history()

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from numpy.typing import NDArray
+from PIL import Image
 
 from streamer.imaging.flow import Field
 
@@ -73,9 +74,19 @@ class Drawn:
     def picture(self, kind: str, *, dpi: int = PAGE_DPI) -> bytes:
         """Return the figure as a file of the given kind: ``png``, ``pdf`` or ``svg``; the same bytes every time."""
         stream = io.BytesIO()
-        dates: dict[str, Any] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
         with journal_style():
-            self.figure.savefig(stream, format=kind, dpi=dpi, metadata=dates)
+            engine = self.figure.get_layout_engine()
+            if engine is not None:   # panels are placed once: it costs as much as drawing them
+                engine.execute(self.figure)
+                self.figure.set_layout_engine("none")
+            if kind == "png":   # what savefig does, drawn once instead of twice
+                self.figure.set_dpi(dpi)
+                canvas = FigureCanvasAgg(self.figure)
+                canvas.draw()
+                Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(stream, "png", dpi=(dpi, dpi))
+            else:
+                dates = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
+                self.figure.savefig(stream, format=kind, dpi=dpi, metadata=dates)
         return stream.getvalue()
 
     def files(self) -> Iterator[tuple[str, bytes]]:

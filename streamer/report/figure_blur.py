@@ -43,9 +43,10 @@ class Side(NamedTuple):
 def draw(blurred: Side, sharp: Side, scale: Scale, *, no_picture: str = "") -> Drawn:
     """Draw the frames, their 2-D spectra, and the spectra along x and y with the band that tells most enlarged."""
     shape = next((side.picture.shape for side in (sharp, blurred) if side.picture is not None), (1, 1))
-    heights = 52 * shape[0] / shape[1] + 8, 60
+    heights = 52 * shape[0] / shape[1] + 11, 60
     figure = new_figure(TWO_COLUMNS_MM, sum(heights))
-    left, right = figure.subfigures(1, 2, width_ratios=[1.85, 1])
+    parts: Any = figure.subfigures(1, 2, width_ratios=[1.85, 1])
+    left, right = parts
     axes = panels(left, [("ab", heights[0]), ("cd", heights[1])]) | panels(right, [("e", 1.0), ("f", 1.0)])
     for letter, side in (("a", sharp), ("b", blurred)):
         if side.picture is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,8 @@ _FEW = 300
 """Frames that are drawn as large dots, with lines between them."""
 
 
-class Path(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Path:
     """Where every frame was, (n,) each in order of time; NaN: not known."""
 
     index: Array

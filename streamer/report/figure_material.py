@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,8 @@ _SHOWN = (("divergence", "growth of area (%)", 100.0), ("shear", "shear (mrad)",
           ("principal_smallest", "smallest stretch (%)", 100.0), ("divergence_sigma", "error of the growth (%)", 100.0))
 
 
-class Growth(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Growth:
     """Displacement against time, (n,) each in order of time."""
 
     index: Array

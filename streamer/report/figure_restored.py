@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,8 @@ from streamer.report.drawing import (
 )
 
 
-class Restored(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Restored:
     """One frame."""
 
     index: int

@@ -16,6 +16,7 @@ from streamer.report.drawing import (
     VERDICT_COLOURS,
     VERDICT_MARKS,
     Array,
+    Columns,
     Drawn,
     Scale,
     lettered,
@@ -64,7 +65,7 @@ def draw(verdicts: Verdicts, alerts: Sequence[Alert], scale: Scale, *, tolerance
         axis.text(0.5, 0.5, "no alerts about frames", ha="center", va="center", transform=axis.transAxes)
         axis.set_yticks([])
     lettered(axes, ["blur of every frame", "alerts, by the frame that raised them"])
-    columns = {
+    columns: Columns = {
         "place": verdicts.place, "verdict": verdicts.verdict, "blur_length_px": verdicts.blur_length_px,
         "blur_length_sigma_px": verdicts.blur_sigma_px, "blur_limit_px": verdicts.limit_px,
         "blur_score": verdicts.score, "taken_again": verdicts.replaced}

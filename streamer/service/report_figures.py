@@ -47,7 +47,7 @@ def blur_figure(subject: Subject, album: Album, scale: Scale) -> Drawn | str:
     sides = [figure_blur.Side(f"frame {one.index}", _blur_told(one), spectrum,
                               None if look is None else look.corrected, 1 if look is None else look.binning)
              for one, spectrum, look in zip((row, other), (spectra[0], spectra[1]), looks, strict=True)]
-    return figure_blur.draw(*sides, scale, no_picture=album.reason)
+    return figure_blur.draw(sides[0], sides[1], scale, no_picture=album.reason)
 
 
 def drift_figure(subject: Subject, album: Album, scale: Scale) -> Drawn | str:

@@ -87,7 +87,7 @@ class Album:
                 self.reason = f"the picture of frame {row.index} that the streamer has kept is broken"
                 return None
             pictures.append(np.asarray(one.offset + one.scale * pixels.astype(np.float32), np.float32))
-        return Look(*pictures, None, None, kept[0].binning)
+        return Look(pictures[0], pictures[1], None, None, kept[0].binning)
 
 
 def _from_recording(recording: Recording, row: FrameRow, subject: Subject) -> Look:

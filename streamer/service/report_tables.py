@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -224,7 +224,7 @@ def _median(subject: Subject) -> str:
     return f"{field.flow_median_px or 0.0:.3f} px, frame {field.index} since {field.reference_index}"
 
 
-_COMPARED = {
+_COMPARED: dict[str, Callable[[Subject], str]] = {
     "frames that stand": lambda subject: str(len(subject.rows)),
     "blurred": lambda subject: str(sum(row.verdict == "blurred" for row in subject.rows)),
     "bad": lambda subject: str(sum(row.verdict == "bad" for row in subject.rows)),

@@ -67,7 +67,8 @@ def read_truth(path: Path) -> Truth | None:
         if not isinstance(group, h5py.Group) or any(
                 name not in group for name in Truth._fields if name != "regions"):
             return None
-        return Truth(*(group[name][()] if name in group else None for name in Truth._fields))
+        found: dict[str, Any] = {name: group[name][()] if name in group else None for name in Truth._fields}
+        return Truth(**found)
 
 
 def beside(subject: Subject, truth: Truth) -> Table:

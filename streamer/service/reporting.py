@@ -11,6 +11,7 @@ import numpy as np
 
 from streamer import __version__
 from streamer.formats import Recording
+from streamer.records import Alert
 from streamer.report import figure_timeline
 from streamer.report.drawing import Drawn, Scale, as_csv, journal_style
 from streamer.report.figure_pairs import Box
@@ -152,7 +153,7 @@ def _sections(subject: Subject, other: Subject | None, album: Album, wishes: Wis
     return sections, missing
 
 
-def _own_alerts(subject: Subject) -> list[figure_timeline.Alert]:
+def _own_alerts(subject: Subject) -> list[Alert]:
     return [alert for alert in subject.alerts
             if alert.view in {"", subject.view} and alert.acquisition in {"", subject.acquisition}]
 

@@ -11,10 +11,9 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +21,7 @@ from streamer.errors import LinkError, RecordingError
 from streamer.formats import Recording, open_recording
 from streamer.formats.images import SUFFIXES, natural_key
 from streamer.records import EndOfAcquisition, Frame, Kind, Refusal
+from streamer.sources.looking import Item, Known, LookingSource
 
 SCHEME = "folder://"
 POLL_S = 0.5
@@ -36,10 +36,6 @@ _NUMBERED = re.compile(r"(.*?)[-_. ]*(\d+)")
 _KINDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("flat", re.compile(r"(?<![a-z])(flats?|refs?|reference|white|bkg|ff)(?![a-z])", re.IGNORECASE)),
     ("dark", re.compile(r"(?<![a-z])(darks?|df)(?![a-z])", re.IGNORECASE)))
-
-Item = Frame | Refusal | EndOfAcquisition
-Known = Callable[[Frame | Refusal], bool]
-"""Tells whether a frame is in the session already, such as after a restart."""
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +57,7 @@ class _Waiting(NamedTuple):
     """When it was seen at all."""
 
 
-class FolderSource:
+class FolderSource(LookingSource):
     """The pictures of a folder, those that are there and those that come.
 
     Parameters
@@ -86,44 +82,23 @@ class FolderSource:
     is the time of exposure.
     """
 
-    waits = True
-    """What is not read yet stays where it is."""
-
     def __init__(self, endpoint: str, *, known: Known = lambda _: False, poll_s: float = POLL_S,
                  settle_s: float = SETTLE_S, patience_s: float = PATIENCE_S) -> None:
-        self.endpoint = endpoint
-        self.protocol = ""
+        super().__init__(endpoint, known=known, poll_s=poll_s)
         self.folder = Path(endpoint.removeprefix(SCHEME)).expanduser()
         if not self.folder.is_dir():
             raise LinkError(f"frames.endpoint is {endpoint!r}: there is no folder {self.folder}; make it first, or "
                             "check the path")
-        self._known = known
-        self._poll_s, self._settle_s, self._patience_s = poll_s, settle_s, patience_s
+        self._settle_s, self._patience_s = settle_s, patience_s
         self._taken: dict[str, _State] = {}
         self._waiting: dict[str, _Waiting] = {}
-        self._items: Iterator[Item] = iter(())
         self._changed = threading.Event()
-        self._next_look = 0.0
         self._observer = _observe(self.folder, self._changed)
 
-    def receive(self, timeout_s: float) -> Item | None:
-        """Return what comes next, or None when nothing came in time."""
-        end = time.monotonic() + timeout_s
-        while True:
-            item = next(self._items, None)
-            if item is not None:
-                return msgspec.structs.replace(item, received_at=time.time()) if not isinstance(
-                    item, EndOfAcquisition) else item
-            now = time.monotonic()
-            if now >= self._next_look:
-                self._next_look = now + self._poll_s
-                self._items = self._look()
-                continue
-            if now >= end:
-                return None
-            if self._changed.wait(min(end, self._next_look) - now):
-                self._changed.clear()
-                self._next_look = min(self._next_look, time.monotonic() + self._settle_s / 4)
+    def _wait(self, seconds: float) -> None:
+        if self._changed.wait(seconds):
+            self._changed.clear()
+            self._next_look = min(self._next_look, time.monotonic() + self._settle_s / 4)
 
     def close(self) -> None:
         """Stop looking."""
@@ -131,14 +106,6 @@ class FolderSource:
             self._observer.stop()
             self._observer.join()
             self._observer = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _look(self) -> Iterator[Item]:
         """Look through the folder and yield what has become whole, in natural order."""

@@ -6,15 +6,13 @@ import logging
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
 from streamer.errors import LinkError, RecordingError
 from streamer.formats import Recording, open_recording
 from streamer.records import EndOfAcquisition, Refusal
-from streamer.sources.folder import Item, Known
+from streamer.sources.looking import Item, Known, LookingSource
 
 SCHEME = "file://"
 POLL_S = 0.5
@@ -24,7 +22,7 @@ PATIENCE_S = 10.0
 log = logging.getLogger(__name__)
 
 
-class GrowingSource:
+class GrowingSource(LookingSource):
     """The pictures of a file, those that are in it and those that are added.
 
     Parameters
@@ -48,17 +46,13 @@ class GrowingSource:
     the file tells how many.
     """
 
-    waits = True
-
     def __init__(self, endpoint: str, *, known: Known = lambda _: False, poll_s: float = POLL_S,
                  patience_s: float = PATIENCE_S) -> None:
-        self.endpoint = endpoint
-        self.protocol = ""
+        super().__init__(endpoint, known=known, poll_s=poll_s)
         self.path = Path(endpoint.removeprefix(SCHEME)).expanduser()
         if not self.path.parent.is_dir():
             raise LinkError(f"frames.endpoint is {endpoint!r}: there is no folder {self.path.parent}; check the path")
-        self._known = known
-        self._poll_s, self._patience_s = poll_s, patience_s
+        self._patience_s = patience_s
         self._next = 0
         """Projection to be read next."""
         self._references: set[tuple[str, int]] = set()
@@ -67,36 +61,6 @@ class GrowingSource:
         self._state: tuple[int, int] | None = None
         self._stuck_since: float | None = None
         self._said = ""
-        self._items: Iterator[Item] = iter(())
-        self._next_look = 0.0
-
-    def receive(self, timeout_s: float) -> Item | None:
-        """Return what comes next, or None when nothing came in time."""
-        end = time.monotonic() + timeout_s
-        while True:
-            item = next(self._items, None)
-            if item is not None:
-                return item if isinstance(item, EndOfAcquisition) else msgspec.structs.replace(
-                    item, received_at=time.time())
-            now = time.monotonic()
-            if now >= self._next_look:
-                self._next_look = now + self._poll_s
-                self._items = self._look()
-                continue
-            if now >= end:
-                return None
-            time.sleep(min(end, self._next_look) - now)
-
-    def close(self) -> None:
-        """Nothing is kept open."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _look(self) -> Iterator[Item]:
         """Open the file and yield what is new in it."""

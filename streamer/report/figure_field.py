@@ -56,7 +56,9 @@ class Other(NamedTuple):
     name: str
     own_name: str
     amplitudes_px: Array
-    """(n,) of its points."""
+    """(n,) of its points, in px of this session."""
+    is_same_length: bool = True
+    """False: the size of a pixel is known of one session alone, and px are compared with px."""
 
 
 class Deformed(NamedTuple):
@@ -251,7 +253,9 @@ def _draw_volume(axes: dict[str, Any], volume: Mapping[str, Any] | None, scale: 
 
 
 def _caption(found: Deformed, other: Other | None) -> str:
-    compared = "" if other is None else f", compared with those of the last field of {other.name}"
+    compared = "" if other is None else f", compared with those of the last field of {other.name}" + (
+        " in px of this session" if other.is_same_length else
+        " px for px, as the size of a pixel is not known of both")
     return (f"Displacement of frame {found.frame} since frame {found.reference}, the drift taken out. Directions are "
             "counter-clockwise from +x on the screen and told only where a point moved more than twice its error. "
             "Regions are groups of points that share one displacement, rotation and dilation. The compass counts "

@@ -181,8 +181,11 @@ def field_figure(subject: Subject, album: Album, scale: Scale, *, other: Subject
         return _NO_FIELD
     compared = None
     if other is not None and other.analysed is not None:
+        sizes = other.pixel_size_nm, subject.pixel_size_nm
+        factor = sizes[0] / sizes[1] if sizes[0] and sizes[1] else 1.0   # to the px of this session
         compared = figure_field.Other(other.name, subject.name,
-                                      np.hypot(*other.analysed.displacement_px)[other.analysed.valid])
+                                      factor * np.hypot(*other.analysed.displacement_px)[other.analysed.valid],
+                                      is_same_length=bool(sizes[0] and sizes[1]) or sizes[0] == sizes[1])
     found = figure_field.Deformed(field.index, field.reference_index, plain(field), field.regions,
                                   field.analysis.get("representative_volume"))
     return figure_field.draw(found, scale, pictures=_field_pictures(subject, album), no_picture=album.reason,

@@ -185,8 +185,9 @@ def _draw_compass(axis: Any, compass: deformation.Compass) -> None:
     axis.set_xticks(np.radians([0, 90, 180, 270]), ["0°", "90°", "180°", "270°"])
     top = float(shares.max(initial=1.0))
     axis.set_yticks([top / 2, top], [f"{top / 2:.0f} %", f"{top:.0f} %"], fontsize=5.5)
-    quiet = int(np.convolve(np.tile(shares, 3), np.ones(3), "same")[len(shares):2 * len(shares)].argmin())
-    axis.set_rlabel_position(float(np.degrees(middle[quiet])))
+    diagonals = 45.0 + 90.0 * np.arange(4)   # between the names of the directions
+    beside = [shares[np.abs((np.degrees(middle) - angle + 180) % 360 - 180) < 30].sum() for angle in diagonals]
+    axis.set_rlabel_position(float(diagonals[int(np.argmin(beside))]))   # where the fewest bars are
     axis.tick_params(pad=-1)
     axis.grid(lw=0.3)
     axis.set_xlabel(f"colour: mean |u|, 0 to {float(magnitude.max(initial=0)):.2g} px", fontsize=6, labelpad=1)
@@ -210,8 +211,7 @@ def _draw_amplitudes(axis: Any, field: Field, scale: Scale, other: Other | None)
                       label=text)
         numbers["amplitudes"] = {"from_px": both.edges_px[:-1], "to_px": both.edges_px[1:], "share_own": both.first,
                                  "share_other": both.second}
-        axis.text(0.985, 0.55, f"largest distance of the\ndistributions: {both.distance:.2f}", ha="right", va="top",
-                  fontsize=6.5, transform=axis.transAxes)
+        axis.plot([], [], " ", label=f"largest distance of the distributions: {both.distance:.2f}")
     elif own.size:
         found = deformation.amplitudes(field)
         axis.hist(found.edges[:-1], found.edges, weights=100 * found.counts / found.counts.sum(),
@@ -220,7 +220,7 @@ def _draw_amplitudes(axis: Any, field: Field, scale: Scale, other: Other | None)
         numbers["amplitudes"] = {"from_px": found.edges[:-1], "to_px": found.edges[1:], "points": found.counts}
     axis.set_xlabel("|u| (px)")
     axis.set_ylabel("points (%)")
-    axis.set_ylim(0, 1.2 * axis.get_ylim()[1])
+    axis.set_ylim(0, (1.2 if other is None else 1.5) * axis.get_ylim()[1])   # room for the names
     if own.size:
         axis.legend(loc="upper right")
     scale.also(axis, "x", float(own.max(initial=0.0)))

@@ -1,12 +1,12 @@
 """Leave the dashboard on for half an hour, and watch its memory, what it shows, and how soon it answers keys.
 
-Usage: ``.venv/bin/python -P benchmarks/soak.py [--minutes 30] [--hz 50] [--json FILE]``.
+Usage: ``.venv/bin/python -P benchmarks/soak.py [--minutes 30] [--hz 50] [--rows N] [--json FILE]``.
 
 What streams is a process of its own: rows at the given rate, ten pictures of 654 x 678 a second with spectra and 1521
 arrows, strain and regions now and then, an alert every 20 s that is over 10 s later, thumbnails and earlier pictures
 for who asks. The window is drawn off screen at 1920 x 1080 with all panels of the default layout; a key is pressed
-every 2 s. All rows are kept, by design: what they take in a bare store is measured apart, in another process, and
-what is left over is what leaks.
+every 2 s. All rows are kept, by design: what they take in a bare store is measured apart, in another process. With
+``--rows 2000`` the same rows come again and again, as revisions: then nothing may grow once the caches are full.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ KEYS = ("N", "End", "Left", "End", "Space", "Space", "W", "W", "D", "D", "F", "2
 """It shows the newest frame three quarters of the time."""
 
 
-def publish(hz: float, minutes: float) -> None:
+def publish(hz: float, minutes: float, rows: int) -> None:
     """Be the streamer: wait for a word on standard input, then publish; end when it is closed."""
     fake, maker = FakeStreamer(session="soak"), Maker()
     fake.answers["picture"] = lambda index, acquisition, kind="corrected": (
@@ -52,19 +52,20 @@ def publish(hz: float, minutes: float) -> None:
     began, frames, every = time.monotonic(), int(60 * minutes * hz), max(1, round(hz / PICTURES_HZ))
     for index in range(frames):
         time.sleep(max(0.0, began + index / hz - time.monotonic()))
-        fake.frame(make_row(index))
+        fake.frame(make_row(index % rows))
         if index % every == 0:
-            fake.send("image", *maker.image(index))
-            fields, arrays = maker.flow(index)
+            fake.send("image", *maker.image(index % rows))
+            fields, arrays = maker.flow(index % rows)
             more, analysis = analysed() if index % (10 * every) == 0 else ({}, {})
             fake.send("flow", fields | analysis, arrays | more)
         if index % round(hz) == 0:
             fake.send("status", make_status(index + 1))
         number, since = divmod(index, round(20 * hz))
+        number %= max(1, rows // round(20 * hz))
         if since in (0, round(10 * hz)):
             fake.alert(Alert(id=number + 1, raised_at=make_row(index).received_at or "", severity="MINOR",
                              rule="blurred_frame", text="blurred by 6.8 px, longer than 3 px", acquisition="scan",
-                             view="A", index=index, active=since == 0, state="new" if since == 0 else "closed"))
+                             view="A", index=index % rows, active=since == 0, state="new" if since == 0 else "closed"))
     print("done", flush=True)
     while sys.stdin.readline():
         pass
@@ -152,9 +153,10 @@ class Watch:
             number += 1
 
 
-def soak(minutes: float, hz: float) -> dict[str, Any]:
+def soak(minutes: float, hz: float, rows: int) -> dict[str, Any]:
     """Run the window; return all that was noted."""
-    command = [sys.executable, "-P", __file__, "--publish", "--minutes", str(minutes), "--hz", str(hz)]
+    command = [sys.executable, "-P", __file__, "--publish", "--minutes", str(minutes), "--hz", str(hz), "--rows",
+               str(rows)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdin is not None
     assert child.stdout is not None
@@ -168,14 +170,14 @@ def soak(minutes: float, hz: float) -> dict[str, Any]:
     watch, frames = Watch(desk), int(60 * minutes * hz)
     watch.start()
     cpu = time.process_time()
-    desk.spin(60 * minutes + 120, _either(watch.look, lambda: len(desk.window.store) >= frames))
+    desk.spin(60 * minutes + 120, _either(watch.look, lambda: desk.window.store.heard("frame") >= frames))
     cpu = time.process_time() - cpu
     watch.stop()
     desk.spin(1.0)
     store, scene = desk.window.store, desk.window.scene()
-    found = {"minutes": minutes, "hz": hz, "samples": watch.samples, "frames": frames, "rows": len(store),
-             "lost": store.lost, "pictures": store.pictures, "skipped": scene.skipped, "keys_ms": watch.keys_ms,
-             "paint_ms": watch.paint_ms, "cpu_s": cpu}
+    found = {"minutes": minutes, "hz": hz, "kept": min(rows, frames), "samples": watch.samples, "frames": frames,
+             "rows": len(store), "lost": store.lost, "pictures": store.pictures, "skipped": scene.skipped,
+             "keys_ms": watch.keys_ms, "paint_ms": watch.paint_ms, "cpu_s": cpu}
     desk.window.commander.stop()
     desk.close()
     child.communicate()
@@ -193,10 +195,9 @@ def report(found: dict[str, Any]) -> None:
         print(f"{at[0] / 60:5.1f} min: {at[1]:.0f} MB, {at[2]:.0f} rows")
     settled = samples[samples[:, 0] >= min(SETTLED_S, 10 * found["minutes"])]
     slope = 3600 * np.polyfit(settled[:, 0], settled[:, 1], 1)[0]
-    rows = 3600 * found["hz"] * found["bare_rows_mb"] / found["frames"]
-    print(f"after settling {slope:.1f} MB/h; rows alone {rows:.1f} MB/h ({1e6 * rows / 3600 / found['hz']:.0f} bytes "
-          f"each); left over {slope - rows:.1f} MB/h")
-    print(f"{found['rows']} of {found['frames']} rows, lost {found['lost'] or 0}; {found['skipped']} of "
+    print(f"after settling {slope:.1f} MB/h; {1e6 * found['bare_rows_mb'] / found['kept']:.0f} bytes a row in a store "
+          "without a window")
+    print(f"{found['rows']} of {found['kept']} rows, lost {found['lost'] or 0}; {found['skipped']} of "
           f"{found['pictures']} pictures skipped; {100 * found['cpu_s'] / 60 / found['minutes']:.0f} % of a core")
     for name in ("paint_ms", "keys_ms"):
         median, most = np.percentile(found[name], [50, 95])
@@ -209,20 +210,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--hz", type=float, default=50.0)
+    parser.add_argument("--rows", type=int, default=10**9, help="so many, then these again")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--publish", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--bare-rows", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.publish:
-        publish(asked.hz, asked.minutes)
+        publish(asked.hz, asked.minutes, asked.rows)
         return
     if asked.bare_rows:
         bare_rows(asked.bare_rows)
         return
     os.environ.setdefault("PYQTGRAPH_QT_LIB", "PyQt5")
     os.environ |= {"QT_QPA_PLATFORM": "offscreen", "QT_FONT_DPI": "96"}
-    found = soak(asked.minutes, asked.hz)
-    alone = subprocess.run([sys.executable, "-P", __file__, "--bare-rows", str(found["frames"])], check=True,
+    found = soak(asked.minutes, asked.hz, asked.rows)
+    alone = subprocess.run([sys.executable, "-P", __file__, "--bare-rows", str(found["kept"])], check=True,
                            capture_output=True, text=True)
     found["bare_rows_mb"] = float(alone.stdout)
     if asked.json is not None:

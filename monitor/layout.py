@@ -196,8 +196,8 @@ class Docks(QtCore.QObject):
     def _arrange(self, columns: int, rows: int) -> None:
         window = self._window
         for dock in self.docks.values():
+            dock.setFloating(False)   # it has no effect once the window knows the dock no more
             window.removeDockWidget(dock)
-            dock.setFloating(False)
         left, right, lists = (self._of(place) for place in ("left", "right", "lists"))
         window.addDockWidget(_AREA, left[0])
         window.splitDockWidget(left[0], right[0], _HORIZONTAL)

@@ -40,6 +40,8 @@ class Material:
     other: bool = False
     """The second variant of the mode: frames compared as they lie; shear."""
     pixel_size_nm: float | None = None
+    corrected: str = "corrected"
+    """What was taken out of the picture, in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +140,7 @@ def grey(picture: Picture, image: AnyArray | None = None) -> Layer:
 
 
 def _plain(material: Material) -> Composition:
-    return Composition("corrected: dark taken off, divided by the flat field", grey(material.picture))
+    return Composition(material.corrected, grey(material.picture))
 
 
 def _without(material: Material, why: str) -> Composition:

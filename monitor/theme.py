@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyqtgraph as pg
 from pyqtgraph.Qt import QtGui
 
@@ -38,6 +39,8 @@ class Theme:
     series: tuple[str, ...]
     """For views, where several are drawn together."""
     time_map: str
+    time_span: tuple[float, float]
+    """Part of the map from first to last: its ends hardly differ from dark or bright grounds."""
     scale: float = 1.0
     """Multiplies fonts, pens and symbols; 1 for a screen of 96 dpi."""
 
@@ -74,8 +77,7 @@ class Theme:
 
     def time_colours(self, count: int) -> list[QtGui.QColor]:
         """Return colours from first to last."""
-        colours = pg.colormap.get(self.time_map).map([0.12 + 0.82 * step / max(count - 1, 1) for step in range(count)],
-                                                     mode="qcolor")
+        colours = pg.colormap.get(self.time_map).map(np.linspace(*self.time_span, count), mode="qcolor")
         return list(colours)
 
     def stylesheet(self) -> str:
@@ -134,11 +136,13 @@ DARK = Theme(
     name="dark", background="#1c2127", surface="#232a31", border="#3d4853", text="#edf1f4", dim="#b4bfc8",
     ok="#56B4E9", minor="#F0E442", major="#FF5A4E", invalid="#CC79A7", trend="#ffffff", on_state="#101418",
     series=("#56B4E9", "#E69F00", "#CC79A7", "#F0E442", "#8fd1b8", "#ff8f85"), time_map="viridis",
+    time_span=(0.12, 0.94),
 )
 LIGHT = Theme(
     name="light", background="#f3f5f7", surface="#ffffff", border="#c3ccd4", text="#14191e", dim="#4b5761",
     ok="#005b7f", minor="#806d00", major="#9a1428", invalid="#b81cd8", trend="#14191e", on_state="#ffffff",
     series=("#0072B2", "#a85200", "#A23E78", "#6b5a00", "#00694e", "#A8001C"), time_map="viridis",
+    time_span=(0.0, 0.78),
 )
 THEMES = {"dark": DARK, "light": LIGHT}
 

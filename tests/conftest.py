@@ -16,6 +16,11 @@ os.environ.setdefault("PYQTGRAPH_QT_LIB", "PyQt5")
 _REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--renew-golden", action="store_true",
+                     help="write the pictures that tests/gui/test_golden.py compares with, instead of comparing")
+
+
 @pytest.fixture(autouse=True)
 def _leave_nothing_running() -> Iterator[None]:
     before = set(threading.enumerate())

@@ -143,7 +143,8 @@ class ListModel(QtCore.QAbstractTableModel):
     def _colour(self, one: Any, name: str) -> str:
         if isinstance(one, Alert):
             if name == "Severity":
-                return self.theme.severity_colour(one.severity)
+                settled = one.state in ("recollected", "closed")   # good news needs no alarming colour
+                return self.theme.dim if settled else self.theme.severity_colour(one.severity)
             return self.theme.text if _presses(one) else self.theme.dim
         return self.theme.text if one.state == "open" else self.theme.dim
 
@@ -274,7 +275,7 @@ class AlertsPanel(Panel):
                 self.table.setColumnWidth(number, round(self.theme.px(column.widths_px[enough])))
 
     def _write_legend(self, waiting: int, shelved: int, asked: int) -> None:
-        runs: list[tuple[str, str | None]] = [(f"   {waiting} to acknowledge" if waiting else "   none waits",
+        runs: list[tuple[str, str | None]] = [(f"   {waiting} to acknowledge" if waiting else "   none to acknowledge",
                                                self.theme.major if waiting else self.theme.dim)]
         if shelved:
             runs.append((f"   {shelved} shelved", self.theme.dim))

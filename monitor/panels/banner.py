@@ -180,7 +180,7 @@ class BannerPanel(Panel):
             self.alert.set_runs([(_headline(alert), self.theme.severity_colour(alert.severity)), (alert.text, None),
                                  (others + quiet, self.theme.dim)])
         else:
-            self.alert.set_runs([("no open alert" + quiet, self.theme.dim)])
+            self.alert.set_runs([("no alert to acknowledge" + quiet, self.theme.dim)])
         notes = []
         if scene.behind is not None:
             notes.append(f"paused, {scene.behind} behind; Space goes on")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -209,10 +210,39 @@ class Pacer(QtCore.QObject):
         self._call()
 
 
+class ValueAxis(pg.AxisItem):
+    """Numbers from bottom to top, two at least and none over another, however low the chart is."""
+
+    _step = math.inf
+
+    def tickSpacing(self, minVal: float, maxVal: float, size: float) -> Any:
+        """Leave out steps that are lower than a line of text."""
+        levels: list[tuple[float, float]] = super().tickSpacing(minVal, maxVal, size)
+        room = QtGui.QFontMetrics(self.style["tickFont"] or self.font()).height()
+        least = room * (maxVal - minVal) / max(size, 1.0)
+        kept = [level for level in levels if level[0] >= least]
+        low, high = minVal + 0.3 * least, maxVal - 0.3 * least   # what is nearer to an end is cut, and left out
+        ends = {step: (math.ceil(low / step) * step, math.floor(high / step) * step) for step, _ in levels}
+        self._step = math.inf
+        if self.logMode:   # decades
+            return levels
+        if any(ends[step][0] < ends[step][1] for step, _ in kept):
+            return kept
+        for step, (low, high) in ends.items():
+            if high - low >= least:
+                self._step = step
+                return [(high - low, low)]
+        return kept or [(2 * max(levels[0][0], least), 0.0)]
+
+    def tickStrings(self, values: Any, scale: float, spacing: float | None) -> list[str]:
+        """Write the digits that the step has, not those of the distance between two outermost ones."""
+        return list(super().tickStrings(values, scale, None if spacing is None else min(spacing, self._step)))
+
+
 def new_plot(left: str, bottom: str | pg.AxisItem, *, top: pg.AxisItem | None = None) -> pg.PlotWidget:
     """Make a chart with labelled axes; `bottom` is a label or an axis."""
     axes = {name: axis for name, axis in (("bottom", bottom), ("top", top)) if isinstance(axis, pg.AxisItem)}
-    plot = pg.PlotWidget(enableMenu=False, axisItems=axes or None)
+    plot = pg.PlotWidget(enableMenu=False, axisItems={"left": ValueAxis("left"), **axes})
     plot.showAxis("top", top is not None)
     plot.hideButtons()
     labels = {"left": left, "bottom": bottom if isinstance(bottom, str) else ""}

@@ -13,10 +13,12 @@ from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.rows import Charts, IntColumn
 from monitor.tables import Table, frames_table
 from monitor.theme import Theme
-from monitor.words import length_um, value
+from monitor.words import decimals, value
 from streamer.records import Leaving, ViewMotion
 
 MOST_VIEWS = 6
+SOON_FRAMES = 100
+"""Up to here it presses that the sample leaves the view."""
 MOST_DOTS = 900
 """Of all views together in one strip."""
 _TABLE = ("drift_y_px", "drift_x_px", "drift_sigma_px", "trend_y_px", "trend_x_px")
@@ -173,12 +175,12 @@ class DriftPanel(Panel):
         newest = scene.store.row(scene.newest)
         if newest is not None and newest.drift_y_px is not None:
             y, x = newest.drift_y_px, newest.drift_x_px
-            size = scene.pixel_size_nm
-            um = f"  ({length_um(y, size)}, {length_um(x, size)})" if size else ""
-            y_px, x_px = (value(drift, digits=2, signed=True) for drift in (y, x))
-            runs.append((f"   now y {y_px}, x {x_px} px{um}", None))
+            digits = decimals(newest.drift_sigma_px)
+            y_px, x_px = (value(drift, digits=digits, signed=True) for drift in (y, x))
+            runs.append((f"   now y {y_px}, x {x_px} px", None))
         if motion is not None and (text := leaving_text(motion.leaving)):
-            runs.append((f"   {text}", self.theme.major))
+            soon = motion.leaving.frames is not None and motion.leaving.frames <= SOON_FRAMES
+            runs.append((f"   {text}", self.theme.major if soon else self.theme.dim))
         runs.append(("   • measured  — trend ± σ  ┄ forecast", self.theme.dim))
         self._legend.set_runs(runs)
 

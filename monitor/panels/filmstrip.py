@@ -58,7 +58,7 @@ class Strip(QtWidgets.QWidget):
     def step_px(self) -> int:
         """From one tile to the next."""
         picture = (self.height() - self.line_px - self.theme.px(_GAP_PX)) * self.aspect
-        words = QtGui.QFontMetrics(self.theme.font(9.0)).horizontalAdvance("▲ 00000")
+        words = QtGui.QFontMetrics(self.theme.font(9.0)).horizontalAdvance("▲ 0000 ↻")
         return max(round(picture), words) + round(self.theme.px(_GAP_PX))
 
     @property
@@ -144,10 +144,16 @@ class Strip(QtWidgets.QWidget):
         painter.setPen(QtGui.QPen(frame, width))
         painter.drawRect(picture)
         words = tile.adjusted(0, tile.height() - self.line_px + 2, 0, 0)
-        again = f" ↻{row.recollects}" if row.recollects is not None else ""
         painter.setPen(colour)
         painter.drawText(words, int(QtCore.Qt.AlignmentFlag.AlignHCenter | QtCore.Qt.AlignmentFlag.AlignTop),
-                         f"{GLYPHS.get(word, '')} {row.index}{again}")
+                         self._words(row, word, tile.width()))
+
+    def _words(self, row: FrameRow, word: str, width: int) -> str:
+        """Return verdict and number, and what the frame replaces, as far as there is room."""
+        name = f"{GLYPHS.get(word, '')} {row.index}"
+        metrics = QtGui.QFontMetrics(self.theme.font(9.0))
+        full = f"{name} ↻{row.recollects}"
+        return name if row.recollects is None else full if metrics.horizontalAdvance(full) <= width else f"{name} ↻"
 
     def _cross_out(self, painter: Any, picture: QtCore.QRect, replaced_by: int) -> None:
         """Mark a frame that was taken again."""
@@ -276,14 +282,9 @@ class FilmstripPanel(Panel):
         scene.thumbnails.want(wishes)
 
     def _write_legend(self) -> None:
-        strip, seen = self.strip, self.strip.seen()
-        thumbnails = strip.scene.thumbnails
+        strip, thumbnails = self.strip, self.strip.scene.thumbnails
         where = "newest at the right" if self.following else "End follows the newest again"
-        runs: list[tuple[str, str | None]] = [(f"   {strip.count}" if strip.count else "   none", None)]
-        if len(seen):
-            first, last = strip.row_of(seen[0]), strip.row_of(seen[-1])
-            if first is not None and last is not None:
-                runs.append((f"   {first.index} to {last.index}", None))
+        runs: list[tuple[str, str | None]] = [(f"   {strip.count} frames" if strip.count else "   none", None)]
         runs.append((f"   {where}", self.theme.dim))
         if thumbnails is not None and thumbnails.why:
             runs.append((f"   no pictures: {thumbnails.why}", self.theme.dim))

@@ -270,10 +270,10 @@ class FramePanel(Panel):
             if one is None:
                 continue
             late = one.flow.index != index or pinned is not None
-            whose = f" of frame {one.flow.index}" if late else ""
+            whose = f", frame {one.flow.index}" if late else ""
             if one is pinned:
                 whose += f" against {one.flow.reference_index}, kept"
-            text = f"arrows{whose} × {arrows.gain}" if arrows.count else f"flow{whose}: nothing above the noise"
+            text = f"arrows × {arrows.gain}{whose}" if arrows.count else f"flow{whose}: nothing above the noise"
             runs.append(f"<span style='color:{colour}'>{text}</span>")
         self.canvas.scale_text.setVisible(bool(runs))
         if runs != self._scale_runs:

@@ -9,7 +9,7 @@ from monitor.panels.base import Scene
 from monitor.rows import Key
 from monitor.shelf import NOTHING, Found
 from monitor.store import Extra, Picture
-from streamer.records import FlowResult, FrameRow
+from streamer.records import CalibrationState, FlowResult, FrameRow
 
 _ALONE = Found(why="pictures of earlier frames cannot be asked for here")
 
@@ -63,7 +63,23 @@ def material(scene: Scene, seen: Look, mode: Mode, *, other: bool) -> Material:
         picture=picture, raw=raw, reference=reference, drift=drift,
         flow=seen.flow if flows else NOTHING, flow_drift=seen.drift if flows else (0.0, 0.0),
         spectra=picture.spectra if "spectra" in mode.needs else None, other=other,
-        pixel_size_nm=picture.pixel_size_nm or scene.pixel_size_nm)
+        pixel_size_nm=picture.pixel_size_nm or scene.pixel_size_nm,
+        corrected=correction_words(scene.status.calibration) if scene.status is not None else "corrected")
+
+
+def correction_words(by: CalibrationState) -> str:
+    """Say what is taken out of the pictures.
+
+    >>> [correction_words(CalibrationState(**fields)) for fields in ({"pattern": "flats", "flats": 8, "darks": 1}, {})]
+    ['corrected by 8 flats and 1 dark', 'not corrected: no flats yet']
+    """
+    counts = [f"{count} {name}{'s' * (count != 1)}" for name, count in (("flat", by.flats), ("dark", by.darks))
+              if count]
+    if by.pattern == "estimated":
+        return " and ".join(["corrected by what stays on the detector while the sample moves", *counts])
+    if by.flats:
+        return f"corrected by {' and '.join(counts)}"
+    return f"corrected by {counts[0]} alone: no flats yet" if counts else "not corrected: no flats yet"
 
 
 def _reference_index(scene: Scene, seen: Look) -> int | None:

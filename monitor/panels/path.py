@@ -213,8 +213,7 @@ class PathPanel(Panel):
             return
         first, last = (int(charts.numbers["index"][place]) for place in (known[0], known[-1]))
         shades = [("▬", pen.color().name()) for pen in self._time_pens[::4]]
-        self._legend.set_runs([(f"   frame {first} ", self.theme.dim), *shades, (f" {last}", self.theme.dim), *blur,
-                               ("   ■ start  ○ newest", self.theme.dim)])
+        self._legend.set_runs([(f"   ■ {first} ", self.theme.dim), *shades, (f" {last} ○", self.theme.dim), *blur])
 
     def _moved_by_user(self, _mask: Any) -> None:
         self.following = False

@@ -240,7 +240,8 @@ class SharpnessPanel(Panel):
                                ("   □ no longer", self.theme.ok)])
 
     def _write_legend(self) -> None:
-        runs = [(f"   {GLYPHS[word]} {word}", self.theme.verdict_colour(word)) for word in self.dots]
+        here = {word for word, item in self.dots.items() if len(item.x)} | {"sharp", "blurred"}
+        runs = [(f"   {GLYPHS[word]} {word}", self.theme.verdict_colour(word)) for word in self.dots if word in here]
         if self._thresholds is not None:
             name = "tolerance" if self.shown.threshold == "tolerance_px" else "threshold"
             value = getattr(self._thresholds, self.shown.threshold)

@@ -15,6 +15,7 @@ from monitor.commander import Commander
 from monitor.control import SELECT_FIRST
 from monitor.feed import Feed
 from monitor.panels.alerts import ALERTS, ALL, LISTS, REQUESTED, REQUESTS, AlertsPanel
+from monitor.panels.banner import BannerPanel
 from monitor.panels.sharpness import SharpnessPanel
 from monitor.panels.table import TablePanel
 from monitor.rows import Key
@@ -467,3 +468,19 @@ def test_100_000_alerts_are_listed_quickly(window: Window, qtbot: Any) -> None:
     for _ in range(5):   # nothing new: nothing to sort
         panel.refresh(window.scene())
     assert (time.process_time() - began) / 5 < 0.05
+
+
+def test_a_sharp_frame_taken_again_is_good_news_though_nobody_acknowledged(
+    filled: Window, streamer: FakeStreamer, qtbot: Any,
+) -> None:
+    banner, panel = filled.panel(BannerPanel), filled.panel(AlertsPanel)
+    streamer.alert(alert(1, index=47, state="requested"))
+    qtbot.waitUntil(lambda: "MAJOR" in banner.alert.text())
+    streamer.alert(alert(1, index=47, state="recollected", active=False, recollected_as=61,
+                         recollected_verdict="sharp"))
+    qtbot.waitUntil(lambda: banner.alert.text() == "no alert to acknowledge")
+    filled.refresh_now()
+    assert cells(filled, "State") == ["taken again as 61: sharp"]
+    shown = panel.model.data(panel.model.index(0, 0), QtCore.Qt.ItemDataRole.ForegroundRole)
+    assert shown.name() == filled.theme.dim
+    assert "none to acknowledge" in panel._legend.text()

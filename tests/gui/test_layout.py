@@ -109,6 +109,18 @@ def test_what_nobody_sees_is_not_drawn_and_is_fresh_when_it_comes_back(
     qtbot.waitUntil(lambda: len(drawn) == 1)
 
 
+def test_everything_goes_back_to_its_place_however_it_was_left(filled: Window, qtbot: Any) -> None:
+    docks = filled.docks.docks
+    for kind in (FramePanel, SharpnessPanel, PathPanel):
+        docks[kind].setFloating(True)
+    docks[DriftPanel].close()
+    docks[PathPanel].close()
+    qtbot.keyClick(filled, QtCore.Qt.Key.Key_0, QtCore.Qt.KeyboardModifier.ControlModifier)
+    assert not any(dock.isFloating() or dock.isHidden() for dock in docks.values())
+    assert filled.docks.is_seen(filled.panel(FramePanel))
+    assert docks[FramePanel].geometry().right() < docks[SharpnessPanel].geometry().left()
+
+
 def test_panels_float_and_dock_by_their_button(filled: Window, qtbot: Any) -> None:
     dock = filled.docks.docks[DriftPanel]
     click(filled, DriftPanel, "❐", qtbot)

@@ -218,21 +218,23 @@ class ValueAxis(pg.AxisItem):
     def tickSpacing(self, minVal: float, maxVal: float, size: float) -> Any:
         """Leave out steps that are lower than a line of text."""
         levels: list[tuple[float, float]] = super().tickSpacing(minVal, maxVal, size)
-        room = QtGui.QFontMetrics(self.style["tickFont"] or self.font()).height()
-        least = room * (maxVal - minVal) / max(size, 1.0)
+        room = 0.85 * QtGui.QFontMetrics(self.style["tickFont"] or self.font()).height()
+        span = maxVal - minVal
+        least = room * span / max(size, 1.0)
         kept = [level for level in levels if level[0] >= least]
-        low, high = minVal + 0.3 * least, maxVal - 0.3 * least   # what is nearer to an end is cut, and left out
+        low, high = minVal + 0.48 * least, maxVal - 0.48 * least   # what is nearer to an end is left out by pyqtgraph
         ends = {step: (math.ceil(low / step) * step, math.floor(high / step) * step) for step, _ in levels}
         self._step = math.inf
         if self.logMode:   # decades
             return levels
         if any(ends[step][0] < ends[step][1] for step, _ in kept):
             return kept
-        for step, (low, high) in ends.items():
-            if high - low >= least:
-                self._step = step
-                return [(high - low, low)]
-        return kept or [(2 * max(levels[0][0], least), 0.0)]
+        for room_for_two in (True, False):
+            for step, (low, high) in ends.items():
+                if high - low >= (least if room_for_two else 0.0):
+                    self._step = step
+                    return [(high - low if room_for_two else 2 * span, low)]
+        return []
 
     def tickStrings(self, values: Any, scale: float, spacing: float | None) -> list[str]:
         """Write the digits that the step has, not those of the distance between two outermost ones."""

@@ -62,7 +62,7 @@ def state_words(alert: Alert, now: datetime | None = None) -> str:
     step = {"requested": "asked again", "closed": "closed"}.get(alert.state, "")
     parts = [part for part in (step, taken, f"acknowledged by {alert.who}" if alert.who else "") if part]
     if is_waiting(alert):
-        if not alert.active:
+        if not alert.active and alert.state != "requested":
             parts.insert(0, "over, not acknowledged")
         elif alert.state == "new":
             parts.insert(0, "new")

@@ -35,9 +35,9 @@ SIZE = 1366, 768
 FRAMES = 60
 FAMILY = "DejaVu Sans"
 LEAST_SSIM = 0.98
-LEAST_TILE_SSIM = 0.6
-"""Of the worst square of `TILE_PX`: a word that is gone, or cut, is seen here and hardly in the mean."""
-TILE_PX = 48
+LEAST_TILE_SSIM = 0.65
+"""Of the worst square of `TILE_PX`: a word that is gone, or a mark that moved by 2 px, is not seen in the mean."""
+TILE_PX = 24
 
 
 class Known:

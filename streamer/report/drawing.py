@@ -110,7 +110,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return str(int(value))
     if isinstance(value, np.floating):
-        return str(value.item()) if value.dtype == np.float64 else str(value)
+        # digits as many as tell the value apart, whatever anybody has set numpy to print
+        return str(value.item()) if value.dtype == np.float64 else np.format_float_positional(value, trim="-")
     text = str(value)
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n') else text
 

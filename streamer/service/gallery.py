@@ -214,12 +214,16 @@ class Gallery:
                                      "FROM thumbnails WHERE number > ? ORDER BY number LIMIT ?", (since, limit))
             return [(number, _thumbnail(*values)) for number, *values in found]
         except sqlite3.Error as error:
+            if _is_new(error):
+                return []
             raise SessionError(f"pictures {self.path} cannot be read: {error}") from error
 
     def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:
         try:
             found: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
         except sqlite3.Error as error:
+            if _is_new(error):
+                return None
             raise SessionError(f"pictures {self.path} cannot be read: {error}") from error
         return found
 
@@ -234,6 +238,11 @@ class Gallery:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_new(error: sqlite3.Error) -> bool:
+    """Tell a file that is being made at this moment: it holds nothing yet."""
+    return "no such table" in str(error)
 
 
 def _with_size(kept: KeptPicture | Thumbnail) -> tuple[Any, ...]:

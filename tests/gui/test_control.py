@@ -329,7 +329,8 @@ def test_esc_leaves_a_form_and_a_half_written_one_is_not_thrown_away(
 def test_the_name_is_remembered(streamer: FakeStreamer, qtbot: Any, tmp_path: Any) -> None:
     settings = QtCore.QSettings(str(tmp_path / "s.ini"), QtCore.QSettings.Format.IniFormat)
     for expected in (None, "EVE"):
-        window = Window(Feed(Store(), streamer.results), settings=settings)
+        feed = Feed(Store(), streamer.results)
+        window = Window(feed, settings=settings)
         qtbot.addWidget(window)
         window.show()
         assert expected is None or window.control.who == expected
@@ -338,6 +339,7 @@ def test_the_name_is_remembered(streamer: FakeStreamer, qtbot: Any, tmp_path: An
         form.fields["who"].setText("EVE")
         form.accept()
         assert message(window) == "you are EVE"
+        feed.stop()
 
 
 def test_refusals_are_shown_in_words(alerted: Window, streamer: FakeStreamer, qtbot: Any) -> None:

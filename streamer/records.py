@@ -451,6 +451,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     latency_p95_ms: float | None = None
     flow_done: int = 0
     flow_skipped: int = 0
+    flow_restarts: int = 0
+    """How often the process that computes the fields ended and was started again."""
     pictures_skipped: int = 0
     """Frames whose full picture was not kept, because frames came faster."""
     last_frame_age_s: float | None = None

@@ -1,4 +1,4 @@
-"""The second lane: optical flow of the newest frame, in a thread of its own; it may skip frames and says so."""
+"""The second lane: optical flow of the newest frame, beside the frames; it may skip some and says so."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import NamedTuple
 from streamer.errors import TxmError
 from streamer.pipeline import Key
 from streamer.records import FlowResult
+from streamer.service.flow_process import FlowProcess
 from streamer.tracking.deformation import FlowTask, Follower
 from streamer.tracking.material import Analyst
 
-_NICE = 10
+NICE = 10
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +60,15 @@ class FlowLane:
     ----------
     on_done : callable
         Called in the lane's thread with every result.
+    process : FlowProcess, optional
+        Where fields are computed, started and closed by the lane; in the lane's thread by default.
     """
 
-    def __init__(self, on_done: Callable[[FlowDone], None]) -> None:
+    def __init__(self, on_done: Callable[[FlowDone], None], *, process: FlowProcess | None = None) -> None:
         self.done = 0
         self.skipped = 0
         self._on_done = on_done
+        self._process = process
         self._follower = Follower()
         self._analyst = Analyst()
         self._slot: FlowTask | None = None
@@ -72,6 +76,16 @@ class FlowLane:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="flow", daemon=True)
         self._thread.start()
+
+    @property
+    def restarts(self) -> int:
+        """How often the process of the fields was started again."""
+        return 0 if self._process is None else self._process.restarts
+
+    @property
+    def problem(self) -> str:
+        """Why fields may be missing; empty when all is well."""
+        return "" if self._process is None else self._process.problem
 
     def put(self, task: FlowTask) -> None:
         """Offer the newest frame."""
@@ -89,13 +103,29 @@ class FlowLane:
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):   # every frame must be scored in time; the flow may skip
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        if self._process is None:
+            self._work()
+            return
+        try:
+            with contextlib.suppress(OSError):   # the first task says so
+                self._process.start()   # in this thread: the kernel ends the process with the thread that started it
+            self._work()
+        finally:
+            self._process.close()
+
+    def _work(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._slot is not None or self._closed)
                 task, self._slot = self._slot, None
             if task is None:
                 return
-            finished = compute(task, self._follower, self._analyst)
+            finished = self._compute(task)
             self.done += finished.result is not None
             self._on_done(finished)
+
+    def _compute(self, task: FlowTask) -> FlowDone:
+        if self._process is None:
+            return compute(task, self._follower, self._analyst)
+        return FlowDone(task.key, *self._process.solve(task))

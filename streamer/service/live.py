@@ -21,6 +21,7 @@ from streamer.records import AnyArray, EndOfAcquisition, Frame, Refusal, Status
 from streamer.service.commands import Commands, Request
 from streamer.service.continuity import Continuity
 from streamer.service.conveyor import Conveyor
+from streamer.service.flow_process import FlowProcess
 from streamer.service.herald import Herald
 from streamer.service.inbox import Dropped, Inbox, Item
 from streamer.service.keeper import Keeper
@@ -92,7 +93,7 @@ class Service:
             self._executor.shutdown()
             raise
         self.recorder = Recorder(self.journal, publish=self._publish, due=self.herald.due)
-        self._lane = FlowLane(self.inbox.put_urgent)
+        self._lane = FlowLane(self.inbox.put_urgent, process=FlowProcess() if settings.flow.process else None)
         self._previewer = Previewer(self.inbox.put_urgent)
         self._keeper = Keeper(folder, kept_mb=settings.pictures.kept_mb)
         self._continuity = Continuity(self, folder)
@@ -296,7 +297,7 @@ class Service:
             received_hz=self._received.hz(), measured_hz=self._measured.hz(),
             latency_median_ms=latency[0], latency_p95_ms=latency[1],
             flow_done=self._lane.done, flow_skipped=self._lane.skipped,
-            pictures_skipped=self._keeper.skipped,
+            flow_restarts=self._lane.restarts, pictures_skipped=self._keeper.skipped,
             last_frame_age_s=None if self._last_frame is None else time.monotonic() - self._arrived,
             pixel_size_nm=self._pixel_size_nm, calibration=self.conveyor.pipeline.calibration,
             motion=self.conveyor.pipeline.motion,
@@ -306,7 +307,8 @@ class Service:
             blur_shortest_px=self.settings.blur.shortest_px, recollections=self.conveyor.recollections.open()[:_LISTED],
             disk_free_gb=_disk_free_gb(self.folder),
             problems=[problem for problem in (
-                self.recorder.problem, self._continuity.memory.problem, self._keeper.problem, *self.herald.problems)
+                self.recorder.problem, self._continuity.memory.problem, self._keeper.problem, self._lane.problem,
+                *self.herald.problems)
                       if problem])
 
     def _abandon(self) -> None:

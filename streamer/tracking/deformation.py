@@ -57,6 +57,12 @@ class Reference(NamedTuple):
     prepared: flow.Prepared
 
 
+def make_reference(key: FrameKey, image: FloatArray, weight: NDArray[Any] | None, drift_px: tuple[float, float],
+                   settings: FlowSettings) -> Reference:
+    """Make a frame ready to be measured against; arguments as the fields of `Reference`, arrays are not copied."""
+    return Reference(key, image, weight, drift_px, _prepare(image, weight, settings))
+
+
 class FlowTask(NamedTuple):
     """A frame whose field is wanted, with the reference it is measured against; `solve` may run anywhere."""
 
@@ -125,7 +131,7 @@ class Deformation:
         """
         plane = np.array(image, np.float32)   # a copy: the caller may reuse its buffer
         light = None if weight is None else np.asarray(weight)
-        self._references[view] = Reference(key, plane, light, drift_px, _prepare(plane, light, self._settings))
+        self._references[view] = make_reference(key, plane, light, drift_px, self._settings)
 
     def forget(self, view: str) -> None:
         """Drop the reference of `view`; its next usable frame becomes the reference."""

@@ -11,7 +11,10 @@ from pyqtgraph.Qt import QtCore, QtWidgets
 
 from monitor.modes import field_box
 from monitor.panels.colourbar import ColourBar, table
+from monitor.panels.field import FieldPanel
 from monitor.panels.overlays import ScaleBar
+from monitor.panels.parts import Empty
+from monitor.panels.timeline import Timeline
 from monitor.theme import Theme
 from streamer.records import AnyArray, FlowResult
 
@@ -103,3 +106,26 @@ class FieldMap(QtWidgets.QWidget):
     def _show_scale(self) -> None:
         """Show the scale bar where it does not cover half of the map."""
         self.scale.setVisible(self.edge.isVisible() and self.view.height() >= self._least)
+
+
+class MapPanel(FieldPanel):
+    """A panel of a displacement field that shows a map."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__(timeline)
+        self.map = FieldMap()
+        self._body.addWidget(self.map, 1)
+        self.empty = Empty(self.map)
+
+    def restyle(self, theme: Theme) -> None:
+        """Take other colours."""
+        super().restyle(theme)
+        self.map.restyle(theme)
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self.map.clear()
+
+    def fit(self) -> None:
+        """Show the whole map."""
+        self.map.fit()

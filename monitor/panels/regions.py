@@ -11,13 +11,10 @@ from numpy.typing import NDArray
 from monitor.analysis import Region, reason_of, regions_of
 from monitor.fields import way
 from monitor.panels.base import Scene
-from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
-from monitor.panels.maps import FieldMap
-from monitor.panels.parts import Empty
-from monitor.panels.timeline import Timeline
+from monitor.panels.field import NOT_WORKED_OUT
+from monitor.panels.maps import MapPanel
 from monitor.pixels import CATEGORIES
 from monitor.tables import Table, field_table
-from monitor.theme import Theme
 from monitor.words import both_units, value
 from streamer.records import AnyArray, FlowResult
 
@@ -26,26 +23,11 @@ COLOURS = (*CATEGORIES, (143, 209, 184), (136, 34, 85), (153, 153, 51), (170, 17
 MOST_NAMED = 12
 
 
-class RegionsPanel(FieldPanel):
+class RegionsPanel(MapPanel):
     """A map in one colour per region, and how each of them moves."""
 
     title = "Regions"
     extra = "regions"
-
-    def __init__(self, timeline: Timeline) -> None:
-        super().__init__(timeline)
-        self.map = FieldMap()
-        self._body.addWidget(self.map, 1)
-        self.empty = Empty(self.map)
-
-    def restyle(self, theme: Theme) -> None:
-        """Take other colours."""
-        super().restyle(theme)
-        self.map.restyle(theme)
-
-    def fit(self) -> None:
-        """Show the whole map."""
-        self.map.fit()
 
     def draw(self, flow: FlowResult, pixel_size_nm: float | None) -> str:
         """Colour the regions and name their motion."""
@@ -73,10 +55,6 @@ class RegionsPanel(FieldPanel):
         if self.flow is None or self.flow.regions is None:
             return {}
         return field_table(self.flow, region=self.flow.regions)
-
-    def clear(self) -> None:
-        """Show nothing."""
-        self.map.clear()
 
 
 def painted(labels: AnyArray) -> NDArray[np.uint8]:

@@ -86,6 +86,7 @@ class StatusPanel(Panel):
     @staticmethod
     def _link(status: Status, scene: Scene) -> str:
         age = DASH if status.last_frame_age_s is None else f"{status.last_frame_age_s:.1f} s ago"
+        age += f" ({status.protocol})" if status.protocol else ""
         free = status.disk_free_gb
         room = "" if free is None else f"disk {value(free, digits=0, unit='GB')} free  ·  "
         return (f"last frame {age}  ·  {room}{scene.link.endpoint}  ·  txm-live {status.version}  ·  "

@@ -7,12 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from monitor.panels.base import Action, Scene
-from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
-from monitor.panels.maps import FieldMap
-from monitor.panels.parts import Choice, Empty
+from monitor.panels.field import NOT_WORKED_OUT
+from monitor.panels.maps import MapPanel
+from monitor.panels.parts import Choice
 from monitor.panels.timeline import Timeline
 from monitor.tables import Table, field_table
-from monitor.theme import Theme
 from monitor.words import decimals, value
 from streamer.records import STRAIN_PLANES, STRAIN_UNITS, FlowResult
 
@@ -40,7 +39,7 @@ QUANTITIES = {
 }
 
 
-class StrainPanel(FieldPanel):
+class StrainPanel(MapPanel):
     """A map on the grid of the field, in diverging colours about zero."""
 
     title = "Strain"
@@ -52,14 +51,6 @@ class StrainPanel(FieldPanel):
         self.choice = Choice(list(QUANTITIES), "which quantity the map shows")
         self.choice.currentIndexChanged.connect(lambda _: self.redraw())
         self._head.addWidget(self.choice)
-        self.map = FieldMap()
-        self._body.addWidget(self.map, 1)
-        self.empty = Empty(self.map)
-
-    def restyle(self, theme: Theme) -> None:
-        """Take other colours."""
-        super().restyle(theme)
-        self.map.restyle(theme)
 
     def next_quantity(self) -> None:
         """Show the next quantity."""
@@ -99,11 +90,3 @@ class StrainPanel(FieldPanel):
         names = (name if unit == "1" or name.endswith(unit) else f"{name}_{unit}"
                  for name, unit in zip(STRAIN_PLANES, STRAIN_UNITS, strict=True))
         return field_table(self.flow, **dict(zip(names, self.flow.strain, strict=True)))
-
-    def clear(self) -> None:
-        """Show nothing."""
-        self.map.clear()
-
-    def fit(self) -> None:
-        """Show the whole map."""
-        self.map.fit()

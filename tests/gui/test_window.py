@@ -233,6 +233,13 @@ def test_views_are_turned_by_key(window: Window, streamer: FakeStreamer, qtbot: 
     assert window.view is None
 
 
+def test_the_status_bar_names_the_dialect_of_the_frames(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    link = filled.panel(StatusPanel).link
+    assert "last frame 0.2 s ago  ·" in link.text()
+    streamer.status(protocol="dectris-1")
+    qtbot.waitUntil(lambda: "last frame 0.2 s ago (dectris-1)  ·" in link.text())
+
+
 def test_skipped_pictures_and_their_delay_are_told(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
     panel = filled.panel(StatusPanel)
     qtbot.waitUntil(lambda: filled.scene().paint_ms is not None)

@@ -80,8 +80,8 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="pictures", daemon=True)
         self._thread.start()
 
-    def offer(self, frame: Frame, outcome: Outcome, *, pixel_size_nm: float | None) -> None:
-        """Take a measured frame; returns at once unless the keeper is patient."""
+    def offer(self, frame: Frame, outcome: Outcome, *, pixel_size_nm: float | None, hurry: bool = False) -> None:
+        """Take a measured frame; returns at once unless the keeper is patient, and keeps little in a hurry."""
         if outcome.image is None or self.kept_mb <= 0:
             return
         raw = None if self._thumbnails_only else frame.pixels
@@ -91,8 +91,8 @@ class Keeper:
             if self._patient:
                 self._changed.wait_for(lambda: len(self._full) < _WAITING)
             self._full.append(task)
-            if len(self._full) > _WAITING:
-                late = self._full.popleft()
+            if hurry or len(self._full) > _WAITING:
+                late = self._full.pop() if hurry else self._full.popleft()
                 self.skipped += 1
                 self._small.append(late._replace(image=_reduced(late.image), raw=None))
                 if len(self._small) > _SMALL_WAITING:

@@ -94,6 +94,11 @@ class FlowLane:
             self._slot = task
             self._changed.notify()
 
+    def skip(self) -> None:
+        """Count a frame that there is no time for."""
+        with self._changed:
+            self.skipped += 1
+
     def close(self) -> None:
         """Finish what waits, then end."""
         with self._changed:

@@ -35,6 +35,7 @@ from streamer.service.timing import Rate
 from streamer.service.watch import Condition, Watch
 from streamer.settings import Settings
 from streamer.sources import Source
+from streamer.tracking.deformation import FlowTask
 from streamer.wire import Topic
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,10 @@ log = logging.getLogger(__name__)
 _TICK_S = 0.25
 _RECEIVE_S = 0.2
 _LAST_CALL_S = 1.0
+_BEHIND = 3
+"""Frames that wait to be scored beyond which most of what can be left out is: fields and full pictures, counted."""
+_BEHIND_FIELD_S = 0.5
+"""Time between two fields then."""
 _LISTED = 50
 """Open requests to take frames again that every heartbeat repeats."""
 
@@ -98,13 +103,13 @@ class Service:
         self._keeper = Keeper(folder, kept_mb=settings.pictures.kept_mb)
         self._continuity = Continuity(self, folder)
         self.conveyor = Conveyor(settings, self.recorder, self._executor, ahead=worker_count(settings.engine),
-                                 on_flow=self._lane.put, on_image=self._show, memory=self._continuity.memory)
+                                 on_flow=self._follow, on_image=self._show, memory=self._continuity.memory)
         self._watcher = Watch(self.conveyor.alarms.is_active, waits=policy == "block")
         self._received = Rate()
         self._measured = Rate()
         self._last_frame: float | None = None
         self._arrived = 0.0   # the same on a clock that never steps
-        self._last_image = 0.0
+        self._last_image = self._last_field = -math.inf
         self._shown: Key | None = None
         self._beside_image: dict[str, AnyArray] = {}
         self._next_tick = 0.0
@@ -219,10 +224,19 @@ class Service:
         if problems:
             self.recorder.add_problems(key, problems)
 
+    def _follow(self, task: FlowTask) -> None:
+        """Have the field of a frame computed; of few frames while others wait to be scored."""
+        now = time.monotonic()
+        if len(self.inbox) > _BEHIND and now - self._last_field < _BEHIND_FIELD_S:
+            self._lane.skip()
+            return
+        self._last_field = now
+        self._lane.put(task)
+
     def _show(self, frame: Frame, outcome: Outcome) -> None:
         """Keep the picture of every frame, and send the newest one, not more often than asked for."""
         self._keeper.kept_mb = self.settings.pictures.kept_mb
-        self._keeper.offer(frame, outcome, pixel_size_nm=self._pixel_size_nm)
+        self._keeper.offer(frame, outcome, pixel_size_nm=self._pixel_size_nm, hurry=len(self.inbox) > _BEHIND)
         now = time.monotonic()
         if outcome.image is None or now - self._last_image < 1.0 / self.settings.results.image_rate_hz:
             return

@@ -19,6 +19,7 @@ from streamer.client import Client
 from streamer.errors import CommandError, LinkError, SessionError
 from streamer.journal import Journal
 from streamer.records import EndOfAcquisition, Frame, FrameRow
+from streamer.service import live as live_service
 from streamer.service.live import Service
 from streamer.service.offline import analyse
 from streamer.settings import load, update
@@ -33,6 +34,11 @@ def frames() -> list[Frame]:
 def _rows(folder: Path) -> list[FrameRow]:
     with Journal(folder) as journal:
         return [msgspec.structs.replace(row, received_at=None, latency_ms=None) for _, row in journal.rows()]
+
+
+def _counts(running: Live) -> tuple[int, int]:
+    status = running.service.status()
+    return status.pictures_skipped, status.flow_done
 
 
 def _accounting(folder: Path) -> dict[str, Any]:
@@ -61,6 +67,20 @@ def test_every_message_tells_of_something_that_is_in_the_journal_already(frames:
             with Journal(tmp_path) as journal:
                 kept = {(row.acquisition, row.index): sequence for sequence, row in journal.rows()}
             assert kept[header["acquisition"], header["index"]] >= header["sequence"]
+
+
+def test_behind_the_frames_most_of_what_can_be_left_out_is_and_it_is_counted(
+    frames: list[Frame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_service, "_BEHIND", -1)   # as if others always waited
+    monkeypatch.setattr(live_service, "_BEHIND_FIELD_S", 1e6)
+    with live(tmp_path) as running:
+        running.sender.send(frames)
+        running.collect("frame", len(frames))
+        running.collect("flow", 1)
+        wait_until(lambda: _counts(running) == (8, 1), what="one field, and no full picture of eight frames")
+        assert running.service.status().flow_skipped >= 3
+    assert len(_rows(tmp_path)) == len(frames)
 
 
 def test_a_late_listener_gets_everything_once(frames: list[Frame], tmp_path: Path) -> None:

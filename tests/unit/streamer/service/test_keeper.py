@@ -22,11 +22,13 @@ from streamer.service.screen import eight_bit, uncorrected
 SHAPE = (192, 240)
 
 
-def _offer(keeper: Keeper, index: int, *, corrected: bool = True, image: NDArray[Any] | None = None) -> NDArray[Any]:
+def _offer(keeper: Keeper, index: int, *, corrected: bool = True, image: NDArray[Any] | None = None,
+           hurry: bool = False) -> NDArray[Any]:
     raw = np.random.default_rng(index).poisson(400.0, SHAPE).astype(np.uint16) if image is None else image
     row = FrameRow(index=index, acquisition="a", view="main", kind="projection", verdict="sharp")
     outcome = Outcome(row, image=(raw / 500.0).astype(np.float32), corrected=corrected)
-    keeper.offer(Frame(pixels=raw, index=index, acquisition="a"), outcome, pixel_size_nm=33.0)
+    keeper.offer(Frame(pixels=raw, index=index, acquisition="a"), outcome, pixel_size_nm=33.0,
+                 hurry=hurry)
     return raw
 
 
@@ -96,6 +98,18 @@ def test_too_fast_frames_keep_their_thumbnails_and_are_counted(tmp_path: Path, m
         assert sorted(one.index for one in small) == list(range(20))
         assert sum(not one.complete for one in small) == keeper.skipped
         assert gallery.picture("a", 19, "corrected") is not None
+
+
+def test_in_a_hurry_the_thumbnail_alone_is_kept_and_counted(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, kept_mb=10.0)
+    for index, hurry in enumerate((False, True, True)):
+        _offer(keeper, index, hurry=hurry)
+    keeper.close()
+    assert keeper.skipped == 2
+    with Gallery(tmp_path) as gallery:
+        assert {one.index: one.complete for _, one in gallery.thumbnails(since=0, limit=9)} == {
+            0: True, 1: False, 2: False}
+        assert gallery.picture("a", 2, "corrected") is None
 
 
 def test_a_patient_keeper_skips_nothing(tmp_path: Path) -> None:

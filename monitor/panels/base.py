@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -11,6 +10,7 @@ import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
 from monitor.feed import Link, LinkState
+from monitor.panels.axes import Axis, ValueAxis
 from monitor.panels.timeline import Timeline
 from monitor.rows import Charts, Key
 from monitor.shelf import Shelf
@@ -143,6 +143,7 @@ class ElidedLabel(QtWidgets.QLabel):
     def __init__(self, text: str = "") -> None:
         super().__init__()
         self._runs: Sequence[tuple[str, str | None]] = []
+        self._text = ""
         self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Preferred)
         self.setText(text)
 
@@ -160,9 +161,17 @@ class ElidedLabel(QtWidgets.QLabel):
         if runs == self._runs:
             return
         self._runs = runs
-        text = "".join(piece for piece, _ in runs)
-        super().setText(text)
-        self.setToolTip(text)
+        self._text = "".join(piece for piece, _ in runs)
+        self.setToolTip(self._text)
+        self.update()   # and no more: a text that Qt knows of makes it lay the whole window out again
+
+    def text(self) -> str:
+        """Return all of the text, whether there is room for it or not."""
+        return self._text
+
+    def sizeHint(self) -> QtCore.QSize:
+        """Ask for what is needed, whatever the text."""
+        return self.minimumSizeHint()
 
     def minimumSizeHint(self) -> QtCore.QSize:
         """Ask for the height of a line and no width."""
@@ -210,41 +219,10 @@ class Pacer(QtCore.QObject):
         self._call()
 
 
-class ValueAxis(pg.AxisItem):
-    """Numbers from bottom to top, two at least and none over another, however low the chart is."""
-
-    _step = math.inf
-
-    def tickSpacing(self, minVal: float, maxVal: float, size: float) -> Any:
-        """Leave out steps that are lower than a line of text."""
-        levels: list[tuple[float, float]] = super().tickSpacing(minVal, maxVal, size)
-        room = 0.85 * QtGui.QFontMetrics(self.style["tickFont"] or self.font()).height()
-        span = maxVal - minVal
-        least = room * span / max(size, 1.0)
-        kept = [level for level in levels if level[0] >= least]
-        low, high = minVal + 0.48 * least, maxVal - 0.48 * least   # what is nearer to an end is left out by pyqtgraph
-        ends = {step: (math.ceil(low / step) * step, math.floor(high / step) * step) for step, _ in levels}
-        self._step = math.inf
-        if self.logMode:   # decades
-            return levels
-        if any(ends[step][0] < ends[step][1] for step, _ in kept):
-            return kept
-        for room_for_two in (True, False):
-            for step, (low, high) in ends.items():
-                if high - low >= (least if room_for_two else 0.0):
-                    self._step = step
-                    return [(high - low if room_for_two else 2 * span, low)]
-        return []
-
-    def tickStrings(self, values: Any, scale: float, spacing: float | None) -> list[str]:
-        """Write the digits that the step has, not those of the distance between two outermost ones."""
-        return list(super().tickStrings(values, scale, None if spacing is None else min(spacing, self._step)))
-
-
 def new_plot(left: str, bottom: str | pg.AxisItem, *, top: pg.AxisItem | None = None) -> pg.PlotWidget:
     """Make a chart with labelled axes; `bottom` is a label or an axis."""
-    axes = {name: axis for name, axis in (("bottom", bottom), ("top", top)) if isinstance(axis, pg.AxisItem)}
-    plot = pg.PlotWidget(enableMenu=False, axisItems={"left": ValueAxis("left"), **axes})
+    axes = {"left": ValueAxis("left"), "bottom": Axis("bottom") if isinstance(bottom, str) else bottom}
+    plot = pg.PlotWidget(enableMenu=False, axisItems=axes if top is None else axes | {"top": top})
     plot.showAxis("top", top is not None)
     plot.hideButtons()
     labels = {"left": left, "bottom": bottom if isinstance(bottom, str) else ""}

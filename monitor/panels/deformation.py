@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pyqtgraph as pg
 
 from monitor.panels.base import Panel, Scene, new_plot, style_plot
-from monitor.panels.dots import Dots
+from monitor.panels.dots import Curve, Dots
 from monitor.panels.field import NONE_YET
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
@@ -22,7 +21,7 @@ class DeformationPanel(Panel):
     def __init__(self, timeline: Timeline) -> None:
         super().__init__(timeline)
         self.plot = new_plot("displacement / px", FrameAxis())
-        self.curves = {name: pg.PlotCurveItem() for name in ("flow_p95_px", "flow_median_px")}
+        self.curves = {name: Curve() for name in ("flow_p95_px", "flow_median_px")}
         self.dots = {name: Dots(symbol) for name, symbol in zip(self.curves, "to", strict=True)}
         for item in (*self.curves.values(), *self.dots.values()):
             self.plot.addItem(item)

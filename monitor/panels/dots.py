@@ -1,7 +1,8 @@
-"""Dots and bands as single items: a scatter plot of the library costs five times as much to change and to draw."""
+"""Dots, curves and bands as single items: those of the library cost two to five times as much to change and to draw."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from pyqtgraph.graphicsItems.ScatterPlotItem import Symbols
 from pyqtgraph.Qt import QtCore, QtGui
 
-from monitor.rows import FloatColumn, IntColumn
+from monitor.rows import BoolColumn, FloatColumn, IntColumn
 
 PIECE = 32
 """Points of a band that are one polygon: the time for a ragged one grows with the square of its corners."""
@@ -18,7 +19,38 @@ REACH_PX = 4.0
 """How far beside a dot a click still means it."""
 
 
-class Dots(pg.GraphicsObject):
+class _Item(pg.GraphicsObject):
+    """Something at places in data, with some pixels of the screen around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.room_px = 0.0
+        self._bounds = QtCore.QRectF()
+        self._rectangle: QtCore.QRectF | None = None
+        """What `boundingRect` returns, as long as neither data nor zoom change; Qt asks 20 times for each paint."""
+
+    def boundingRect(self) -> QtCore.QRectF:
+        """Return the rectangle around all of it."""
+        if self._rectangle is None:
+            to_screen = self.sceneTransform()
+            wide, high = (self.room_px / max(abs(scale), 1e-30) for scale in (to_screen.m11(), to_screen.m22()))
+            empty = self._bounds.isNull() and self._bounds.topLeft().isNull()
+            self._rectangle = self._bounds if empty else self._bounds.adjusted(-wide, -high, wide, high)
+        return self._rectangle
+
+    def viewTransformChanged(self) -> None:
+        """Take the new zoom into account."""
+        self.prepareGeometryChange()
+        self._rectangle = None
+
+    def _cover(self, around: QtCore.QRectF) -> None:
+        """Be somewhere else from now on."""
+        self.prepareGeometryChange()
+        self._bounds, self._rectangle = around, None
+        self.update()
+
+
+class Dots(_Item):
     """Symbols of one look, drawn from one small picture; a click tells which.
 
     Parameters
@@ -38,40 +70,25 @@ class Dots(pg.GraphicsObject):
         self.size, self.pen, self.brush = 5.0, pg.mkPen(None), pg.mkBrush("w")
         self._stamp: tuple[float, QtGui.QPixmap] | None = None
         self._fragments = pg.Qt.internals.PrimitiveArray(QtGui.QPainter.PixmapFragment, 10)
-        self._bounds = QtCore.QRectF()
-        self._rectangle: QtCore.QRectF | None = None
-        """What `boundingRect` returns, as long as neither dots nor zoom change; Qt asks 20 times for each paint."""
 
     def set_look(self, size: float, pen: Any, brush: Any) -> None:
         """Take another size, in pixels of the screen, and other colours."""
         self.size, self.pen, self.brush = size, pg.mkPen(pen), pg.mkBrush(brush)
-        self._stamp = self._rectangle = None
-        self.update()
+        self.room_px = size / 2 + self.pen.widthF() + 1
+        self._stamp = None
+        self._cover(self._bounds)
 
     def set_dots(self, x: FloatColumn, y: FloatColumn, ids: IntColumn | None = None) -> None:
         """Draw other dots; `ids` tell them apart when they are clicked."""
-        self.prepareGeometryChange()
+        if not self.x.size and not len(x):
+            return
         self.x, self.y = np.asarray(x, float), np.asarray(y, float)
         self.ids = np.arange(self.x.size) if ids is None else ids
-        self._bounds, self._rectangle = bounds(self.x, self.y), None
-        self.update()
+        self._cover(bounds(self.x, self.y))
 
     def getData(self) -> tuple[FloatColumn, FloatColumn]:
         """Return what is drawn, as curves do."""
         return self.x, self.y
-
-    def boundingRect(self) -> QtCore.QRectF:
-        """Return the rectangle around all dots, with room for their size."""
-        if self._rectangle is None:
-            wide, high = (vector.length() if vector is not None else 0.0 for vector in self.pixelVectors())
-            room = self.size / 2 + self.pen.widthF() + 1
-            self._rectangle = self._bounds.adjusted(-room * wide, -room * high, room * wide, room * high)
-        return self._rectangle
-
-    def viewTransformChanged(self) -> None:
-        """Take the new zoom into account."""
-        self.prepareGeometryChange()
-        self._rectangle = None
 
     def paint(self, painter: Any, *_: Any) -> None:
         """Stamp all dots."""
@@ -143,30 +160,90 @@ class Dots(pg.GraphicsObject):
         return pixmap
 
 
-class Band(pg.GraphicsObject):
+class Curve(_Item):
+    """A line through points, interrupted where there is no value.
+
+    Parameters
+    ----------
+    pairs : bool
+        Each two points are a line of their own.
+    """
+
+    def __init__(self, *, pairs: bool = False) -> None:
+        super().__init__()
+        self.pen = pg.mkPen("w")
+        self.x, self.y = np.empty(0), np.empty(0)
+        self._pairs = pairs
+        self._lines = pg.Qt.internals.PrimitiveArray(QtCore.QLineF, 4)
+        self._runs: list[QtGui.QPolygonF] = []
+
+    def setPen(self, pen: QtGui.QPen) -> None:
+        """Draw with another pen."""
+        self.pen, self.room_px = pen, pen.widthF() + 1
+        self.setData(self.x, self.y)
+
+    def setData(self, x: NDArray[Any], y: NDArray[Any]) -> None:
+        """Draw through other points; those at both ends of a gap are not joined."""
+        if not self.x.size and not len(x):
+            return
+        self.x, self.y = np.asarray(x), np.asarray(y)
+        known = np.isfinite(self.y)
+        if self.pen.style() == QtCore.Qt.PenStyle.SolidLine:
+            self._set_lines(known)
+        else:   # dashes run on from point to point
+            self._set_runs(known)
+        self._cover(bounds(self.x[known], self.y[known]))
+
+    def getData(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return what is drawn, as curves of the library do."""
+        return self.x, self.y
+
+    def paint(self, painter: Any, *_: Any) -> None:
+        """Draw the line."""
+        if not self.x.size:
+            return
+        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing, False)
+        painter.setPen(self.pen)
+        if len(self._lines):
+            painter.drawLines(*self._lines.drawargs())
+        for run in self._runs:
+            painter.drawPolyline(run)
+
+    def _set_lines(self, known: BoolColumn) -> None:
+        step = 2 if self._pairs else 1
+        joined = np.flatnonzero((known[:-1] & known[1:])[::step]) * step
+        self._runs = []
+        self._lines.resize(joined.size)
+        every = self._lines.ndarray()
+        for column, (values, shift) in enumerate(((self.x, 0), (self.y, 0), (self.x, 1), (self.y, 1))):
+            every[:, column] = values[joined + shift]
+
+    def _set_runs(self, known: BoolColumn) -> None:
+        self._lines.resize(0)
+        begins, ends = np.flatnonzero(np.diff(known, prepend=False, append=False)).reshape(-1, 2).T
+        self._runs = [pg.functions.arrayToQPolygonF(self.x[begin:end], self.y[begin:end])
+                      for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+
+
+class Band(_Item):
     """The ground between two curves."""
 
     def __init__(self) -> None:
         super().__init__()
         self.brush: Any = pg.mkBrush("w")
         self.x, self.low, self.high = np.empty(0), np.empty(0), np.empty(0)
-        self._bounds = QtCore.QRectF()
         self._pieces: list[QtGui.QPolygonF] = []
 
     def set_band(self, x: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> None:
         """Fill between other curves, of finite values."""
-        self.prepareGeometryChange()
+        if not self.x.size and not x.size:
+            return
         self.x, self.low, self.high = x, low, high
-        self._bounds = bounds(np.concatenate([x, x]), np.concatenate([low, high]))
-        ends = [(begin, min(begin + PIECE, x.size)) for begin in range(0, max(x.size - 1, 0), PIECE - 1)]
-        self._pieces = [pg.functions.arrayToQPolygonF(
-            np.concatenate([x[begin:end], x[begin:end][::-1]]).astype(float),
-            np.concatenate([low[begin:end], high[begin:end][::-1]]).astype(float)) for begin, end in ends]
-        self.update()
-
-    def boundingRect(self) -> QtCore.QRectF:
-        """Return the rectangle around the band."""
-        return self._bounds
+        where, cuts = _corners(x.size)
+        y = np.concatenate([low, high])
+        every = pg.functions.arrayToQPolygonF(x[where % max(x.size, 1)], y[where])
+        self._pieces = [every.mid(begin, count) for begin, count in cuts]
+        self._cover(bounds(np.concatenate([x, x]), y))
 
     def paint(self, painter: Any, *_: Any) -> None:
         """Fill the ground."""
@@ -174,6 +251,16 @@ class Band(pg.GraphicsObject):
         painter.setBrush(self.brush)
         for piece in self._pieces:
             painter.drawPolygon(piece)
+
+
+@functools.lru_cache(maxsize=64)
+def _corners(count: int) -> tuple[IntColumn, list[tuple[int, int]]]:
+    """Return how pieces go along the lower edge and back along the upper one, and which corners belong to each."""
+    ends = [(begin, min(begin + PIECE, count)) for begin in range(0, max(count - 1, 0), PIECE - 1)]
+    ways = [np.r_[begin:end, count + end - 1:count + begin - 1:-1] for begin, end in ends]
+    sizes = [way.size for way in ways]
+    return np.concatenate([np.empty(0, np.int64), *ways]), list(zip(np.cumsum([0, *sizes])[:-1].tolist(), sizes,
+                                                                    strict=True))
 
 
 def bounds(x: NDArray[Any], y: NDArray[Any]) -> QtCore.QRectF:

@@ -7,7 +7,7 @@ import pyqtgraph as pg
 
 from monitor.motion import Forecast, forecast
 from monitor.panels.base import Panel, Scene, new_plot, style_plot
-from monitor.panels.dots import Band, Dots
+from monitor.panels.dots import Band, Curve, Dots
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.rows import Charts, IntColumn
@@ -38,18 +38,20 @@ class _Strip:
         self.plot.addItem(self.leaving, ignoreBounds=True)
         self.bands = [Band() for _ in range(MOST_VIEWS)]
         self.dots = [Dots() for _ in range(MOST_VIEWS)]
-        self.trends = [pg.PlotCurveItem(connect="finite") for _ in range(MOST_VIEWS)]
-        self.ahead_band, self.ahead = Band(), pg.PlotCurveItem()
+        self.trends = [Curve() for _ in range(MOST_VIEWS)]
+        self.ahead_band, self.ahead = Band(), Curve()
         for item in (*self.bands, *self.trends, *self.dots, self.ahead_band, self.ahead):
             self.plot.addItem(item)
         for dots in self.dots:
             dots.clicked.connect(panel.chosen.emit)
         self._used = 0
         """Views that are drawn."""
+        self._several: bool | None = None
+        """As the trends are coloured now."""
         panel.timeline.attach(self.plot)
 
     def restyle(self, theme: Theme) -> None:
-        self.theme = theme
+        self.theme, self._several = theme, None
         style_plot(self.plot, theme)
         for number, colour in enumerate(theme.series):
             self.dots[number].set_look(theme.px(4.5), None, theme.brush(colour, 200))
@@ -60,6 +62,14 @@ class _Strip:
         for line in self.leaving.lines:
             line.setPen(theme.pen(theme.major))
 
+    def _colour(self, *, several: bool) -> None:
+        """Tell the trends of several views apart."""
+        if self._several == several:
+            return
+        self._several = several
+        for trend, colour in zip(self.trends, self.theme.series, strict=True):
+            trend.setPen(self.theme.pen(colour if several else self.theme.trend))
+
     def draw(self, charts: Charts, mine: list[IntColumn], low: float, high: float) -> None:
         drift, trend = charts.numbers[f"drift_{self.axis}_px"], charts.numbers[f"trend_{self.axis}_px"]
         sigma = charts.numbers["drift_sigma_px"]
@@ -69,13 +79,13 @@ class _Strip:
             places = mine[number] if number < len(mine) else np.empty(0, np.int64)
             some = places[thin(charts.order[places], drift[places], low, high, most=most)]
             self.dots[number].set_dots(charts.order[some], drift[some], charts.position[some])
-            colour = self.theme.series[number] if len(mine) > 1 else self.theme.trend
-            self.trends[number].setData(charts.order[some], trend[some], pen=self.theme.pen(colour))
+            self.trends[number].setData(charts.order[some], trend[some])
             sure = some[np.isfinite(sigma[some] + trend[some])]
             self.bands[number].set_band(charts.order[sure], trend[sure] - sigma[sure], trend[sure] + sigma[sure])
             if some.size:
                 extremes += [float(drift[some].min()), float(drift[some].max())]
         self._used = len(mine)
+        self._colour(several=len(mine) > 1)
         if extremes:
             self.range = settle(self.range, min(extremes), max(extremes), least=0.5)
             self.plot.getViewBox().setYRange(*self.range, padding=0)

@@ -8,6 +8,7 @@ import numpy as np
 import pyqtgraph as pg
 
 from monitor.panels.base import Panel, Scene, new_plot, style_plot
+from monitor.panels.dots import Curve
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.tables import Table, frames_table
@@ -26,7 +27,7 @@ class JitterPanel(Panel):
         self.plot = new_plot("px", FrameAxis())
         self.zero = pg.InfiniteLine(angle=0, movable=False)
         self.plot.addItem(self.zero)
-        self.curves = {axis: pg.PlotCurveItem(connect="finite") for axis in "yx"}
+        self.curves = {axis: Curve() for axis in "yx"}
         for curve in self.curves.values():
             self.plot.addItem(curve)
         timeline.attach(self.plot)

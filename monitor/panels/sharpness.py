@@ -9,7 +9,7 @@ import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
 from monitor.panels.base import Action, Panel, Scene, new_plot, style_plot
-from monitor.panels.dots import Band, Dots
+from monitor.panels.dots import Band, Curve, Dots
 from monitor.panels.parts import Choice, Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.rows import VERDICTS, Charts, FloatColumn, IntColumn
@@ -85,8 +85,8 @@ class SharpnessPanel(Panel):
             self._head.addWidget(widget)
         self.plot = new_plot(SHOWN["length"].label, FrameAxis())
         self.plot.setToolTip("grey ground: blur this short could not have been seen in the frame")
-        self.limit, self.ground = pg.PlotCurveItem(connect="finite"), Band()
-        self.bars = pg.PlotCurveItem(connect="pairs")
+        self.limit, self.ground = Curve(), Band()
+        self.bars = Curve(pairs=True)
         self.threshold = pg.InfiniteLine(angle=0, movable=True)
         self.threshold.setCursor(QtCore.Qt.CursorShape.SizeVerCursor)
         self.threshold.sigDragged.connect(lambda line: self.attempt(self.shown.from_axis(float(line.value()))))

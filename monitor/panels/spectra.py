@@ -8,7 +8,9 @@ import numpy as np
 import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtWidgets
 
+from monitor.panels.axes import Axis
 from monitor.panels.base import Panel, Scene, new_plot, style_plot
+from monitor.panels.dots import Curve
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline, settle
 from monitor.pixels import whole
@@ -25,7 +27,7 @@ _LABELS_PX = 50           # wider is the chart that carries the labels of the po
 _DIGIT_PX = 8             # of a figure above the chart
 
 
-class HalfPeriodAxis(pg.AxisItem):
+class HalfPeriodAxis(Axis):
     """Half-period in nm, or in pixels while their size is not known, beside frequencies in cycles/px."""
 
     def __init__(self) -> None:
@@ -60,9 +62,9 @@ class Direction(NamedTuple):
 
     plot: pg.PlotWidget
     axis: HalfPeriodAxis
-    reference: pg.PlotCurveItem
-    noise: pg.PlotCurveItem
-    frame: pg.PlotCurveItem
+    reference: Curve
+    noise: Curve
+    frame: Curve
     lost: pg.FillBetweenItem
     """Between frame and reference, where the frame has less power."""
     mark: pg.InfiniteLine
@@ -226,7 +228,7 @@ def _direction(axis: str) -> Direction:
                     "red ground: what the frame lost against it; above: half-period in nm, or in px while the size "
                     "of a pixel is not known; "
                     "dashed upright: where the structure sinks into the noise")
-    reference, noise, frame = (pg.PlotCurveItem(connect="finite") for _ in range(3))
+    reference, noise, frame = Curve(), Curve(), Curve()
     lost = pg.FillBetweenItem(pg.PlotCurveItem(pen=None), pg.PlotCurveItem(pen=None))
     mark = pg.InfiniteLine(angle=90, movable=False)
     mark.setVisible(False)

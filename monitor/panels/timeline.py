@@ -8,6 +8,7 @@ import numpy as np
 import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore
 
+from monitor.panels.axes import Axis
 from monitor.rows import Charts, FloatColumn, IntColumn, Start
 
 NEWEST = 500
@@ -18,7 +19,7 @@ MOST_POINTS = 1500
 """Symbols drawn in one chart at the most; 10 000 of them cost 27 ms."""
 
 
-class FrameAxis(pg.AxisItem):
+class FrameAxis(Axis):
     """Numbers of frames; they start anew with each acquisition."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ import pyqtgraph as pg
 
 from monitor.analysis import Volume, volume_of
 from monitor.panels.base import Scene, new_plot, style_plot
-from monitor.panels.dots import Dots
+from monitor.panels.dots import Curve, Dots
 from monitor.panels.field import NOT_WORKED_OUT, FieldPanel
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import Timeline
@@ -35,7 +35,7 @@ class VolumePanel(FieldPanel):
         self.plot.setToolTip("standard deviation between 200 random boxes: of the mean amplitude, as a share of the "
                              "mean over all; of the direction, in radians. Beyond half the view boxes overlap and "
                              "agree whatever the sample")
-        self.curves = [pg.PlotCurveItem(connect="finite") for _ in range(2)]
+        self.curves = [Curve() for _ in range(2)]
         self.dots = [Dots("o"), Dots("t")]
         self.settled = pg.InfiniteLine(angle=0, movable=False, pos=SETTLED)
         self.minimum = pg.InfiniteLine(angle=90, movable=False)
@@ -87,7 +87,7 @@ class VolumePanel(FieldPanel):
         """Return the deviations as they are drawn: of the amplitude as a share of its mean, of the direction in rad."""
         del scene
         (size, amplitude), (_, direction) = (curve.getData() for curve in self.curves)
-        return {} if size is None else {"box_px": size.tolist(), "amplitude_deviation": amplitude.tolist(),
+        return {} if not size.size else {"box_px": size.tolist(), "amplitude_deviation": amplitude.tolist(),
                                         "direction_deviation_rad": direction.tolist()}
 
     def clear(self) -> None:

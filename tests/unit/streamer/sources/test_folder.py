@@ -53,6 +53,13 @@ def test_what_is_there_comes_in_natural_order(folder):
     assert all(frame.received_at > 1.6e9 and abs(frame.exposed_at - time.time()) < 60 for frame in frames)
 
 
+def test_files_that_wait_for_their_turn_settle_meanwhile(folder):
+    for number in range(40):
+        tifffile.imwrite(folder / f"scan_{number}.tif", STACK[number % 6])
+    with source_of(folder, settle_s=0.5) as source:   # one after the other they would take twenty seconds
+        assert len(collect(source, 40)) == 40
+
+
 def test_flats_and_darks_are_told_by_their_names(folder):
     for name in ("scan_1.tif", "scan_flat_2.tif", "dark-3.tif", "reflection_4.tif"):
         tifffile.imwrite(folder / name, STACK[0])

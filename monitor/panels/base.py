@@ -223,6 +223,8 @@ def new_plot(left: str, bottom: str | pg.AxisItem, *, top: pg.AxisItem | None = 
     """Make a chart with labelled axes; `bottom` is a label or an axis."""
     axes = {"left": ValueAxis("left"), "bottom": Axis("bottom") if isinstance(bottom, str) else bottom}
     plot = pg.PlotWidget(enableMenu=False, axisItems=axes if top is None else axes | {"top": top})
+    # one rectangle to paint: with several, Qt cuts each line at the edges of each
+    plot.setViewportUpdateMode(QtWidgets.QGraphicsView.ViewportUpdateMode.BoundingRectViewportUpdate)
     plot.showAxis("top", top is not None)
     plot.hideButtons()
     labels = {"left": left, "bottom": bottom if isinstance(bottom, str) else ""}

@@ -346,14 +346,13 @@ def _check_stack(out: Path) -> None:
 
 def _pictures(session: Path, recording: Path | None, *, flat: Path | None, dark: Path | None, dataset: str | None,
               out: Path, option: str) -> Recording:
-    """Open what a session was made of, or what is named instead, unless it would be overwritten."""
+    """Open what a session was made of, each part of it unless another is named, if it would not be overwritten."""
     from streamer.formats import open_recording  # noqa: PLC0415
-    from streamer.service.pictures import Origin, origin_of  # noqa: PLC0415
+    from streamer.service.pictures import origin_of  # noqa: PLC0415
 
-    origin = origin_of(session) if recording is None else Origin(recording)
-    flat, dark, dataset = flat or origin.flat, dark or origin.dark, dataset or origin.dataset
-    _check_target(out, (origin.path, flat, dark), option)
-    return open_recording(origin.path, flat=flat, dark=dark, dataset=dataset)
+    origin = origin_of(session, recording=recording, flat=flat, dark=dark, dataset=dataset)
+    _check_target(out, origin[:3], option)
+    return open_recording(origin.path, flat=origin.flat, dark=origin.dark, dataset=origin.dataset)
 
 
 def _check_target(out: Path, sources: Iterable[Path | None], option: str) -> None:

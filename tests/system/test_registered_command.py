@@ -92,6 +92,14 @@ def test_good_frames_are_written_where_the_reference_sees_them(folder: Path, cap
         assert np.hypot(found.dy, found.dx) < 0.05
 
 
+def test_a_recording_that_was_moved_keeps_the_flats_of_its_session(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "scan.tif").symlink_to(folder / "scan.tif")
+    for name, options in (("one", ()), ("other", ("--recording", str(tmp_path / "scan.tif")))):
+        assert run(folder, "--registered", str(tmp_path / f"{name}.tif"), *options) == 0
+    one, other = (tifffile.imread(tmp_path / f"{name}.tif") for name in ("one", "other"))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_the_mean_of_the_stack_is_as_sharp_as_the_specimen(folder: Path, tmp_path: Path, scene: Scene) -> None:
     with open_recording(folder / "scan.tif", flat=folder / "flats.tif") as recording:
         write_registered(recording, folder / "session", tmp_path / "a.tif")

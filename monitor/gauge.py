@@ -29,6 +29,7 @@ class Gauge:
         self._received_at: float | None = None
         self._times: deque[float] = deque(maxlen=2000)
         self._delays: deque[float] = deque(maxlen=_LAST)
+        self._summary: tuple[float, float] | None = None
 
     def take(self, number: int, received_at: float) -> None:
         """Note the picture that is to be painted next.
@@ -56,7 +57,7 @@ class Gauge:
         self._times.append(now)
         if self._received_at is not None:
             self._delays.append(now - self._received_at)
-            self._received_at = None
+            self._received_at = self._summary = None
 
     @property
     def hz(self) -> float:
@@ -69,5 +70,7 @@ class Gauge:
         """Message received to picture painted: median and 95 % of the last ones; None before the first."""
         if not self._delays:
             return None
-        median, p95 = np.percentile(list(self._delays), [50, 95]) * 1000
-        return float(median), float(p95)
+        if self._summary is None:   # asked for with each redraw, whether a picture was painted or not
+            median, p95 = np.percentile(list(self._delays), [50, 95]) * 1000
+            self._summary = float(median), float(p95)
+        return self._summary

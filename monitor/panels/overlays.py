@@ -44,6 +44,8 @@ class Lines(pg.GraphicsObject):
 
     def set_lines(self, segments: np.ndarray[Any, Any]) -> None:
         """Draw these lines (x1, y1, x2, y2), (n, 4)."""
+        if not len(segments) and not len(self._lines):
+            return
         self.prepareGeometryChange()
         self._lines.resize(len(segments))
         self._lines.ndarray()[:] = segments
@@ -182,7 +184,7 @@ def visible_arrows(
     base, vector : ndarray of shape (N, 2)
         (y, x) of the material in the frame before its displacement, and the displacement, in px.
     """
-    steps = [max(1, round(spacing_px / max(float(np.median(np.diff(grid))), 1e-6))) if grid.size > 1 else 1
+    steps = [max(1, round(spacing_px * (grid.size - 1) / max(float(grid[-1] - grid[0]), 1e-6))) if grid.size > 1 else 1
              for grid in (flow.grid_y_px, flow.grid_x_px)]
     chosen = tuple(slice(step // 2, None, step) for step in steps)
     field, sigma = flow.displacement_px[(slice(None), *chosen)], flow.sigma_px[chosen]

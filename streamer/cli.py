@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterable
@@ -318,6 +319,8 @@ def show_settings(
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script."""
+    # frames beside each other use the cores better than threads within one, which wait for each other on few cores
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(console.run(app, "txm-streamer", arguments))
 
 

@@ -6,10 +6,12 @@ import dataclasses
 import logging
 import time
 
+import numpy as np
+
 from streamer.errors import FrameError
 from streamer.imaging import correction as correcting
 from streamer.imaging import spectrum
-from streamer.imaging.registration import Registration
+from streamer.imaging.registration import Registration, prepare_reference
 from streamer.imaging.resolution import Resolution, resolution
 from streamer.imaging.spectrum import NoiseShape
 from streamer.records import FloatArray, Frame
@@ -94,6 +96,13 @@ def _measure(frame: Frame, context: Context) -> Measurement:
     registration = register(image, context.correction, context.target, context.settings)
     clock.lap("register")
     return Measurement(image, level, seen, noise, found, registration, context.target.version, elapsed)
+
+
+def rehearse(shape: tuple[int, ...]) -> None:
+    """Measure a made-up frame, so that what is done once for every shape is done before a frame has to wait for it."""
+    noise = np.random.default_rng(0).poisson(100.0, shape).astype(np.uint16)
+    target = drift.Target(active=prepare_reference(noise, id=0))
+    measure(Job(Frame(pixels=noise, index=0), Context(correcting.IDENTITY, target, Settings(), correcting.IDENTITY)))
 
 
 def register(

@@ -23,6 +23,7 @@ from streamer.clock import utc_text
 from streamer.columns import blur_columns, drift_columns, resolution_columns
 from streamer.errors import CommandError, FrameError
 from streamer.imaging import correction as correcting
+from streamer.imaging.registration import Reference
 from streamer.imaging.spectrum import NoiseShape
 from streamer.measuring import Clock, Context, Job, Measurement, measure, register
 from streamer.records import (
@@ -80,6 +81,8 @@ class Outcome:
     """Of `image`; None: white."""
     spectra: SpectraResult | None = None
     flow: FlowTask | None = None
+    reference: Reference | None = None
+    """What the next frames are measured against, if it is not prepared yet."""
     lost: bool = False
     jump_px: float | None = None
     focus_loss_px: float | None = None
@@ -219,6 +222,7 @@ class Pipeline:
             revisions.append((changed, drift_columns(origin) | {"view": view, "problems": "; ".join(origin.problems)}))
         revisions += [(other, {"verdict": "bad", "problems": finding.problem_of_earlier}) for other in finding.earlier]
         task = self._flow_task(row, measurement.image, context)
+        active = self._places.target(view).active
         if verdict in {"sharp", "undecided"} and row.drift_y_px is not None:
             drift_px = row.drift_y_px, row.drift_x_px or 0.0
             self._newest[view] = _Newest(held._replace(drift=drift_px), row.drift_sigma_px or 0.0, frame.pixels)
@@ -229,9 +233,11 @@ class Pipeline:
         clock.lap("track")
         return Outcome(row, revisions=tuple(revisions), image=measurement.image, weight=context.correction.weight,
                        corrected=context.correction.gain is not None or context.correction.dark is not None,
-                       noise=measurement.noise, spectra=spectra, flow=task, lost=moved.lost, jump_px=moved.jump_px,
-                       focus_loss_px=sharp.focus_loss_px, leaving=leaving, stage=stage,
-                       speed_px=None if leaving is None else self._motion.speed_px(view), elapsed_ms=elapsed)
+                       noise=measurement.noise, spectra=spectra, flow=task,
+                       reference=None if active is None or active.ready else active,
+                       lost=moved.lost, jump_px=moved.jump_px, focus_loss_px=sharp.focus_loss_px, leaving=leaving,
+                       stage=stage, speed_px=None if leaving is None else self._motion.speed_px(view),
+                       elapsed_ms=elapsed)
 
     def _taken_at(self, frame: Frame) -> float | None:
         trend = None if frame.recollects is None else self._drift.trend(frame.view)

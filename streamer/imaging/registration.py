@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,21 +37,58 @@ APART_PX = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A frame that others are measured against, with everything that can be computed beforehand."""
+    """A frame that others are measured against, with its tile caches, which are built when first needed."""
 
     id: int
     frame: Prepared
-    levels: tuple[tiles.Level, ...] = ()
-    """Coarse to fine; empty in a reference that was made small to be kept."""
+    warm: bool = True
+    """Whether it may hold its tile caches, which take five times the memory of the rest."""
+
+    @property
+    def levels(self) -> tuple[tiles.Level, tiles.Level]:
+        """The tile caches, coarse and fine."""
+        return self._coarse, self._fine
 
     @property
     def structured(self) -> bool:
         """Whether there is anything to hold on to, beyond what noise shows by chance."""
-        return with_levels(self).levels[0].structure > STRUCTURED_SIGMAS
+        return self._coarse.structure > STRUCTURED_SIGMAS
+
+    @property
+    def ready(self) -> bool:
+        """Whether the tile caches are there."""
+        return "_fine" in self.__dict__
+
+    def prepare(self) -> None:
+        """Build the tile caches before somebody has to wait for them; from any thread."""
+        _ = self.levels
+
+    def warmed(self) -> Reference:
+        """Return this one, or a copy of one without caches that builds them."""
+        return self if self.warm else replace(self, warm=True)
 
     def small(self) -> Reference:
-        """Return a copy without the tile caches, a sixth of the memory; they are rebuilt when needed."""
-        return replace(self, levels=())
+        """Return a copy to be kept, without caches."""
+        return replace(self, warm=False)
+
+    @cached_property
+    def _coarse(self) -> tiles.Level:
+        frame = self.frame
+        return tiles.prepare_level(half(frame.contrast), half_usable(frame.usable), sigma_px=1.2, mean=frame.mean,
+                                   flats=frame.flats)
+
+    @cached_property
+    def _fine(self) -> tiles.Level:
+        frame = self.frame
+        sigma_px = best_smoothing(frame.contrast, 4.0 * float(np.median(self._coarse.noise)))
+        return tiles.prepare_level(frame.contrast, frame.usable, sigma_px=sigma_px, mean=frame.mean,
+                                   flats=frame.flats)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Go to another process with the caches: they are built once, not there for every frame."""
+        if self.warm:
+            self.prepare()
+        return self.__dict__
 
 
 @dataclass(frozen=True)
@@ -91,7 +129,7 @@ class Registration:
 
 def prepare_reference(image: NDArray[Any], *, id: int, weight: FloatArray | None = None,  # noqa: A002
                       flats: int = 0) -> Reference:
-    """Compute what registering against `image` needs.
+    """Make a frame the reference that others are registered to.
 
     Parameters
     ----------
@@ -110,26 +148,7 @@ def prepare_reference(image: NDArray[Any], *, id: int, weight: FloatArray | None
     FrameError
         If the image is not a two-dimensional frame of at least 64 x 64 real pixels.
     """
-    frame = prepare_frame(image, weight=weight, flats=flats)
-    return reference_of(frame, id=id)
-
-
-def reference_of(frame: Prepared, *, id: int) -> Reference:  # noqa: A002
-    """Make a reference of a frame that is prepared already."""
-    return with_levels(Reference(id, frame))
-
-
-def with_levels(reference: Reference) -> Reference:
-    """Return the reference with its tile caches, building them if it is a small one."""
-    if reference.levels:
-        return reference
-    frame = reference.frame
-    coarse = tiles.prepare_level(half(frame.contrast), half_usable(frame.usable), sigma_px=1.2, mean=frame.mean,
-                                flats=frame.flats)
-    sigma_px = best_smoothing(frame.contrast, 4.0 * float(np.median(coarse.noise)))
-    full = tiles.prepare_level(frame.contrast, frame.usable, sigma_px=sigma_px, mean=frame.mean,
-                              flats=frame.flats)
-    return replace(reference, levels=(coarse, full))
+    return Reference(id, prepare_frame(image, weight=weight, flats=flats))
 
 
 def register(reference: Reference, image: NDArray[Any], *, weight: FloatArray | None = None,
@@ -184,7 +203,7 @@ def _measure(reference: Reference, frame: Prepared, ranked: list[acquisition.Can
              min_overlap: float) -> Registration:
     if not ranked:
         return _nothing(reference, "no structure in the frame or in its reference")
-    reference = with_levels(reference)
+    reference = reference.warmed()
     ranked = _past_the_pattern(reference, frame, ranked)
     best = ranked[0]
     quality = max(math.tanh(best.score), 0.0)
@@ -255,4 +274,4 @@ def reference_from_state(state: Mapping[str, Any]) -> Reference:
     coarse = acquisition.with_spectrum(np.asarray(state["coarse"]), binning=acquisition.binning_for(contrast.shape))
     frame = Prepared(contrast, state["usable"], coarse, shape, bool(state["weighted"]), int(state["flats"]),
                      float(state["mean"]))
-    return Reference(int(state["id"]), frame)
+    return Reference(int(state["id"]), frame, warm=False)

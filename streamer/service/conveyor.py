@@ -13,7 +13,8 @@ import msgspec
 
 from streamer.clock import utc_text
 from streamer.errors import FrameError
-from streamer.pipeline import DEFAULT_VIEW, Job, Measurement, Outcome, Pipeline, measure
+from streamer.measuring import rehearse
+from streamer.pipeline import DEFAULT_VIEW, SMALLEST_PX, Job, Measurement, Outcome, Pipeline, measure
 from streamer.records import Alert, Event, Frame, FrameRow, Kind, Refusal
 from streamer.service.frame_log import Entry
 from streamer.service.inbox import Dropped, Item
@@ -72,6 +73,7 @@ class Conveyor:
         self._on_image = on_image
         self._memory = memory
         self._accounted = 0.0
+        self._rehearsed: tuple[int, ...] = ()   # shape
         self._pending: deque[tuple[Job, _Measured | None]] = deque()
 
     def __len__(self) -> int:
@@ -139,6 +141,8 @@ class Conveyor:
         started = time.perf_counter()
         outcome = self._finish(job, measured)
         self._record(job.frame, outcome)
+        if outcome.reference is not None:   # while nobody waits for it
+            self._executor.submit(outcome.reference.prepare)
         if self._memory is not None:
             self._memory.finished()
         self.timing.add(outcome.elapsed_ms | {"finish": 1e3 * (time.perf_counter() - started)})
@@ -186,6 +190,10 @@ class Conveyor:
         self._pending.append(self._start(frame))
 
     def _start(self, frame: Frame) -> tuple[Job, _Measured | None]:
+        shape = frame.pixels.shape
+        if frame.kind != "projection" and shape != self._rehearsed and min(shape) >= SMALLEST_PX:
+            self._rehearsed = shape
+            self._executor.submit(rehearse, shape)
         job = self.pipeline.begin(frame)
         return job, self._executor.submit(measure, job) if job.context else None
 

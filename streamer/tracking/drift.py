@@ -24,7 +24,6 @@ from streamer.imaging.registration import (
     Registration,
     prepare_reference,
     register_prepared,
-    with_levels,
 )
 from streamer.records import FloatArray
 from streamer.settings import DriftSettings
@@ -283,7 +282,7 @@ class Drift:
         """
         reach = KNOWN_SHARE * self.settings.key_step * min(candidate.image.shape)
         for key in track.graph.nearest(candidate.drift, reach_px=reach):
-            reference = with_levels(key.reference)
+            reference = key.reference.warmed()
             again = self._measure(candidate, Target(active=reference))
             if trusted(again, self.settings) and again.quality > QUALITY_KEPT * registration.quality:
                 track.graph.keys[key.id] = replace(key, reference=reference)   # its caches are there already
@@ -360,9 +359,9 @@ class Drift:
         """Make a key the active one; only that one keeps its tile caches."""
         keys = track.graph.keys
         for id_, key in keys.items():
-            if id_ != active and key.reference.levels:
+            if id_ != active and key.reference.warm:
                 keys[id_] = replace(key, reference=key.reference.small())
-        chosen = replace(keys[active], reference=with_levels(keys[active].reference))
+        chosen = replace(keys[active], reference=keys[active].reference.warmed())
         keys[active] = chosen
         others = track.graph.nearest(chosen.pose, reach_px=math.inf)
         self._version += 1
@@ -386,9 +385,9 @@ class Drift:
     def _set_caches(self, view: str, *, warm: bool) -> None:
         """Exchange the active key for the same one with or without its caches; the version stays."""
         track = self._tracks[view]
-        if track.target.active is None or bool(track.target.active.levels) is warm:
+        if track.target.active is None or track.target.active.warm is warm:
             return
-        reference = with_levels(track.target.active) if warm else track.target.active.small()
+        reference = track.target.active.warmed() if warm else track.target.active.small()
         track.graph.keys[reference.id] = replace(track.graph.keys[reference.id], reference=reference)
         track.target = replace(track.target, active=reference)
 

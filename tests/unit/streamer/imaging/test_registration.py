@@ -1,5 +1,6 @@
 """Rigid registration recovers known motion, says how well, and says when it cannot."""
 
+import copy
 import itertools
 import math
 import time
@@ -301,6 +302,21 @@ def test_a_reference_survives_being_made_small_and_written_down(picture):
     result = register(again, moved)
     assert (result.dy, result.dx) == pytest.approx((expected.dy, expected.dx), abs=1e-6)
     assert result.reference_id == 4
+
+
+def test_tile_caches_are_built_once_when_needed_and_go_to_other_processes(picture, monkeypatch):
+    reference = prepare_reference(picture, id=0)
+    assert not reference.ready
+    register(reference, np.roll(picture, 3, 0))
+    assert reference.ready
+    kept = reference.small()
+    register(kept, np.roll(picture, 3, 0))
+    assert not kept.ready   # what is only kept stays small
+    fresh = prepare_reference(picture, id=1)
+    fresh.prepare()
+    monkeypatch.setattr(registration.tiles, "prepare_level", None)
+    assert copy.deepcopy(fresh).levels[1].grid == reference.levels[1].grid
+    assert copy.deepcopy(kept).frame.shape == picture.shape
 
 
 def test_the_reference_is_not_changed_by_registering(picture):

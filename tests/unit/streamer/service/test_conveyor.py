@@ -58,6 +58,32 @@ def test_every_blurred_frame_raises_one_alert_as_soon_as_it_is_sure(
     assert sum(alert.count for _, alert in journal.alerts()) == alerts
 
 
+class _Telling(InlineExecutor):
+    """Remembers what it was asked to run."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.names.append(function.__name__)
+        future = super().submit(function, *args, **kwargs)
+        assert future.exception() is None
+        return future
+
+
+def test_what_is_done_once_is_done_before_a_frame_waits_for_it(journal: Journal) -> None:
+    executor = _Telling()
+    conveyor, _ = _conveyor(journal, executor)
+    flats = [msgspec.structs.replace(_frame(index), kind="flat") for index in range(2)]
+    tiny = Frame(pixels=np.ones((8, 8), np.uint16), index=2, acquisition="b", kind="flat")
+    y, x = np.indices((96, 96))
+    pixels = (300 + 200 * np.sin(x / 3) * np.sin(y / 4)).astype(np.uint16)
+    for item in (*flats, tiny, *(Frame(pixels=pixels, index=index, acquisition="a") for index in (5, 6))):
+        conveyor.offer(item)
+        conveyor.drain()
+    assert executor.names == ["rehearse", "measure", "prepare", "measure"]
+
+
 class _Dying(Executor):
     """Loses what is submitted, as a cluster does whose worker died."""
 

@@ -53,6 +53,8 @@ def assert_same(found: FlowDone, expected: FlowDone) -> None:
     assert expected.result is not None
     for name in FlowResult.__struct_fields__:
         one, other = getattr(found.result, name), getattr(expected.result, name)
+        if name == "strain" and (one is None or other is None):   # which fields get it hangs on the time
+            continue
         if isinstance(other, np.ndarray):
             assert one.dtype == other.dtype, name
             np.testing.assert_array_equal(one, other, err_msg=name)

@@ -350,17 +350,17 @@ def test_the_memory_of_a_view_is_bounded(monkeypatch, movie):
         assert off(feed(track, index, movie.frame(place)), place) < 0.2
     target = track.target("")
     assert 1 + len(target.others) <= 4
-    assert sum(bool(reference.levels) for reference in (target.active, *target.others)) == 1
+    assert sum(reference.warm for reference in (target.active, *target.others)) == 1
 
 
 def test_only_recent_views_keep_their_tile_caches(monkeypatch, track, movie):
     monkeypatch.setattr(drifting, "WARM_VIEWS", 2)
     for view in "abc":
         feed(track, 0, movie.frame((0, 0)), view=view)
-    assert [bool(track.target(view).active.levels) for view in "abc"] == [False, True, True]
+    assert [track.target(view).active.warm for view in "abc"] == [False, True, True]
     version = track.target("a").version
     assert off(feed(track, 1, movie.frame((4, -2)), view="a"), (4, -2)) < 0.1
-    assert [bool(track.target(view).active.levels) for view in "abc"] == [True, False, True]
+    assert [track.target(view).active.warm for view in "abc"] == [True, False, True]
     assert track.target("a").version == version
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ from monitor.keys import fill_menus, gather, keys_dialog
 from monitor.layout import Docks
 from monitor.panels.alerts import AlertsPanel
 from monitor.panels.banner import BannerPanel
-from monitor.panels.base import INTERVAL_MS, ElidedLabel, Pacer, Panel, Scene
+from monitor.panels.base import ElidedLabel, Panel, Scene
 from monitor.panels.compass import CompassPanel
 from monitor.panels.deformation import DeformationPanel
 from monitor.panels.displacements import DisplacementsPanel
@@ -30,6 +31,7 @@ from monitor.panels.filmstrip import FilmstripPanel
 from monitor.panels.flow_histograms import FlowHistogramsPanel
 from monitor.panels.frame import FramePanel
 from monitor.panels.jitter import JitterPanel
+from monitor.panels.pacing import Pacer, Steps
 from monitor.panels.particles import ParticlesPanel
 from monitor.panels.path import PathPanel
 from monitor.panels.regions import RegionsPanel
@@ -59,6 +61,10 @@ PANELS: dict[str, tuple[type[Panel], ...]] = {
 }
 """Every panel that docks, by its place in the layout that a window begins with."""
 
+INTERVAL_MS = {"picture": 25, "charts": 200, "labels": 250}
+"""Shortest time between two redraws: a picture costs 8 ms, all charts together 15 ms."""
+WORDS_MS = 100
+"""What is said of a picture may come so much later than the picture."""
 MESSAGE_S = 12.0
 HINT = "Click a dot or a line to see all values of its frame here; ? lists the keys."
 
@@ -101,6 +107,8 @@ class Window(QtWidgets.QMainWindow):
         self._session = ""
         self._message, self._message_until = "", 0.0
         self._gauge, self._unpainted = Gauge(), False
+        self._announced: tuple[int, FlowResult | None] = (0, None)
+        """Pictures and field when there were news last."""
         self._keys: QtWidgets.QDialog | None = None
         self._settings = settings
         kinds: list[type[Panel]] = [BannerPanel, *(kind for kinds in PANELS.values() for kind in kinds), StatusPanel]
@@ -112,8 +120,10 @@ class Window(QtWidgets.QMainWindow):
         self._bound = gather(self, [self.exporter, self.control, self.bell, *self.panels.values()])
         self._arrange()
         self._connect()
-        self._pacers = {pace: Pacer(interval, call, self) for (pace, interval), call in zip(
-            INTERVAL_MS.items(), (self._refresh_picture, self._refresh_charts, self._refresh_labels), strict=True)}
+        picture = Pacer(INTERVAL_MS["picture"], lambda: [self._refresh_picture], self)
+        self._pacers = {"picture": picture, **{
+            pace: Pacer(INTERVAL_MS[pace], steps, self, yields_to=picture)
+            for pace, steps in (("charts", self._chart_steps), ("labels", lambda: [self._refresh_labels]))}}
         self.timeline.moved.connect(self._pacers["charts"].request)
         self._clock = QtCore.QTimer(self)   # ages grow without news
         self._clock.timeout.connect(self._pacers["labels"].request)
@@ -182,9 +192,10 @@ class Window(QtWidgets.QMainWindow):
     def select(self, key: Key | None) -> None:
         """Mark a frame in all charts and show its values."""
         self.selected = key
-        self._pacers["picture"].request()
-        self._refresh_charts()
+        self._mark()
         self._refresh_labels()
+        self._pacers["picture"].request()
+        self._pacers["charts"].hurry()   # a key held down need not wait for all of them
 
     def toggle_pause(self) -> None:
         """Stop or resume the display; receiving, alerts and the state of the link go on."""
@@ -196,13 +207,15 @@ class Window(QtWidgets.QMainWindow):
         self.timeline.resume()
         for panel in self.panels.values():
             panel.fit()
-        self._refresh_charts()
+        self._follow()
+        self._pacers["charts"].hurry()
 
     def toggle_whole(self) -> None:
         """Change between the newest frames and the whole run."""
         self.timeline.whole = not self.timeline.whole
         self.timeline.resume()
-        self._refresh_charts()
+        self._follow()
+        self._pacers["charts"].hurry()
 
     def select_next(self) -> None:
         """Select the next frame."""
@@ -350,8 +363,12 @@ class Window(QtWidgets.QMainWindow):
             self.say(notice)
         if self.store.session != self._session:
             self._begin_session()
-        for pacer in self._pacers.values():
-            pacer.request()
+        anything = (self.store.pictures, self.store.flow)
+        is_seen = self.selected is None and anything == self._announced   # a row alone changes words only
+        self._announced = anything
+        self._pacers["picture"].request(WORDS_MS if is_seen else 0)
+        self._pacers["charts"].request()
+        self._pacers["labels"].request()
 
     def _begin_session(self) -> None:
         self._session = self.store.session
@@ -384,13 +401,27 @@ class Window(QtWidgets.QMainWindow):
             return new
         return old if old is not None and old.view == self.view else None
 
+    def _chart_steps(self) -> Steps:
+        """Return what draws the charts, one after the other, all of the same rows."""
+        self._follow()
+        scene = self.scene()
+        return [functools.partial(panel.refresh, scene) for panel in self._seen("charts")]
+
     def _refresh_charts(self) -> None:
+        self._pacers["charts"].stop()
+        for draw in self._chart_steps():
+            draw()
+
+    def _follow(self) -> None:
+        """Take the rows of now, and let all charts span them."""
         if not self.paused and self._all.version != self.store.version:
             self._all = self.store.charts()
             self._charts = self._all.only(self.view)
         self.timeline.follow(self._charts)
+        self._mark()
+
+    def _mark(self) -> None:
         self.timeline.mark(self._order(self.selected), self.theme.pen(self.theme.text, dashed=True))
-        self._draw("charts")
 
     def _refresh_labels(self) -> None:
         self.bell.listen()
@@ -404,9 +435,13 @@ class Window(QtWidgets.QMainWindow):
 
     def _draw(self, pace: str) -> None:
         scene = self.scene()
-        for panel in self.panels.values():
-            if panel.pace == pace and (self.docks.is_seen(panel) or not self.isVisible()):   # the others cost nothing
-                panel.refresh(scene)
+        for panel in self._seen(pace):
+            panel.refresh(scene)
+
+    def _seen(self, pace: str) -> list[Panel]:
+        """Return the panels of a pace that can be seen; the others cost nothing."""
+        return [panel for panel in self.panels.values()
+                if panel.pace == pace and (self.docks.is_seen(panel) or not self.isVisible())]
 
     def _show_panel(self, panel: Panel) -> None:
         """Draw a panel that came to the front; it was left alone while nobody saw it."""

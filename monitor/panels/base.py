@@ -21,8 +21,6 @@ from monitor.thumbnails import Thumbnails
 from streamer.records import FlowResult, Status
 
 Pace = Literal["picture", "charts", "labels"]
-INTERVAL_MS: dict[Pace, int] = {"picture": 50, "charts": 200, "labels": 250}
-"""Shortest time between two redraws: a picture costs 4 ms, all charts together 25 ms."""
 
 
 @dataclass(frozen=True)
@@ -194,29 +192,6 @@ class ElidedLabel(QtWidgets.QLabel):
             if not fits:
                 return
             left += width
-
-
-class Pacer(QtCore.QObject):
-    """Call something soon, but never more often than every `interval_ms`."""
-
-    def __init__(self, interval_ms: int, call: Any, parent: QtCore.QObject) -> None:
-        super().__init__(parent)
-        self._timer = QtCore.QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._due)
-        self._interval_ms = interval_ms
-        self._call = call
-        self._last = QtCore.QElapsedTimer()
-
-    def request(self) -> None:
-        """Ask for a call; requests before it happens are one."""
-        if not self._timer.isActive():
-            since = self._last.elapsed() if self._last.isValid() else self._interval_ms
-            self._timer.start(max(0, self._interval_ms - int(since)))
-
-    def _due(self) -> None:
-        self._last.start()
-        self._call()
 
 
 def new_plot(left: str, bottom: str | pg.AxisItem, *, top: pg.AxisItem | None = None) -> pg.PlotWidget:

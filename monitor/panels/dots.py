@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pyqtgraph.graphicsItems.ScatterPlotItem import Symbols
 from pyqtgraph.Qt import QtCore, QtGui
 
@@ -182,11 +182,11 @@ class Curve(_Item):
         self.pen, self.room_px = pen, pen.widthF() + 1
         self.setData(self.x, self.y)
 
-    def setData(self, x: NDArray[Any], y: NDArray[Any]) -> None:
+    def setData(self, x: ArrayLike, y: ArrayLike) -> None:
         """Draw through other points; those at both ends of a gap are not joined."""
-        if not self.x.size and not len(x):
+        before, self.x, self.y = self.x.size, np.asarray(x), np.asarray(y)
+        if not before and not self.x.size:
             return
-        self.x, self.y = np.asarray(x), np.asarray(y)
         known = np.isfinite(self.y)
         if self.pen.style() == QtCore.Qt.PenStyle.SolidLine:
             self._set_lines(known)

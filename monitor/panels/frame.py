@@ -9,10 +9,11 @@ import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtWidgets
 
 from monitor.modes import CORRECTED, MODES, Composition, Material
-from monitor.panels.base import Action, ElidedLabel, Pacer, Panel, Scene
+from monitor.panels.base import Action, ElidedLabel, Panel, Scene
 from monitor.panels.canvas import Canvas, Placed
 from monitor.panels.material import Look, key_of, look, material
 from monitor.panels.overlays import CORE, GAINS, PINNED
+from monitor.panels.pacing import Pacer
 from monitor.panels.particles import Place
 from monitor.panels.region import Region
 from monitor.panels.timeline import Timeline
@@ -66,8 +67,8 @@ class FramePanel(Panel):
         self._build()
         self.canvas.scene().sigMouseMoved.connect(self._read)
         self.region.changed.connect(self._write_region)
-        self._zoomed = Pacer(100, self._redraw_arrows, self)   # their density belongs to the zoom
-        self.canvas.box.sigRangeChanged.connect(self._zoomed.request)
+        self._zoomed = Pacer(100, lambda: [self._redraw_arrows], self)   # their density belongs to the zoom
+        self.canvas.box.sigRangeChanged.connect(lambda *_: self._zoomed.request())
 
     def _build(self) -> None:
         self.modes = QtWidgets.QComboBox()

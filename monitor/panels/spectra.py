@@ -174,7 +174,8 @@ class SpectraPanel(Panel):
         direction.frame.setData(where, _decades(power))
         direction.noise.setData(where, _decades(noise))
         usual = np.full(where.shape, np.nan, np.float32) if reference is None else _decades(reference)
-        direction.reference.setData(*((where, usual) if reference is not None else ([], [])))
+        given = slice(0 if reference is None else None)
+        direction.reference.setData(where[given], usual[given])
         lost = np.isfinite(usual) & np.isfinite(_decades(power))
         for edge, curve in zip(direction.lost.curves, (usual, np.fmin(usual, _decades(power))), strict=True):
             edge.setData(where[lost], curve[lost])

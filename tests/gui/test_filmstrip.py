@@ -89,12 +89,12 @@ def test_the_strip_follows_until_it_is_scrolled(filled: Window, panel: Filmstrip
     assert panel.strip.seen().stop == 61
 
 
-def test_a_selected_frame_is_brought_into_sight(filled: Window, panel: FilmstripPanel) -> None:
+def test_a_selected_frame_is_brought_into_sight(filled: Window, panel: FilmstripPanel, qtbot: Any) -> None:
     filled.select(Key("scan-1", 3))
-    assert 3 in panel.strip.seen()
+    qtbot.waitUntil(lambda: 3 in panel.strip.seen())
     assert panel.strip.place(3).left() >= 0
     filled.select(None)
-    assert panel.following
+    qtbot.waitUntil(lambda: panel.following)
     assert 59 in panel.strip.seen()
 
 

@@ -25,6 +25,8 @@ VERDICTS = ("", "sharp", "blurred", "undecided", "bad")
 SHAPES = ("", "motion", "defocus", "mixed")
 """Of the blur."""
 
+_ISO = len("2026-01-31T12:00:00.000000+00:00")
+_ACQUISITION_BITS = 20
 _WHOLE = frozenset({"index", "psf_group", "reference_index", "recollects", "revision", "settings_revision"})
 _NUMBERS = tuple(name for name in FrameRow.__struct_fields__ if name not in FRAME_TEXTS)
 _CHARTED = ("index", "provisional", "blur_length_px", "blur_length_sigma_px", "blur_angle_deg", "blur_limit_px",
@@ -125,12 +127,47 @@ class _Texts:
         return [text or "" for text in self._columns.get(name, self._empty)]
 
 
+class _Moments:
+    """Moments in ISO 8601 as a column of bytes: two texts a row would take four times as much, in small pieces."""
+
+    def __init__(self) -> None:
+        self.column = np.zeros(256, f"S{_ISO}")
+        self._others: dict[int, str] = {}
+        """Texts that do not fit, by place."""
+
+    def put(self, place: int, text: str | None) -> None:
+        fits = text is None or (len(text) <= _ISO and text.isascii())
+        self.column[place] = text if fits and text is not None else b""
+        self._others.pop(place, None)
+        if text is not None and not fits:
+            self._others[place] = text
+
+    def put_all(self, places: IntColumn, texts: list[str]) -> None:
+        if self._others or not all(len(text) <= _ISO and text.isascii() for text in texts):
+            for place, text in zip(places.tolist(), texts, strict=True):
+                self.put(place, text)
+        else:
+            self.column[places] = np.array(texts, self.column.dtype)
+
+    def at(self, place: int) -> str:
+        """Return the moment of a row, empty if there is none."""
+        return self._others.get(place) or self.column[place].decode()
+
+    def all(self, places: IntColumn) -> list[str]:
+        """Return those of many rows."""
+        if self._others:
+            return [self.at(place) for place in places.tolist()]
+        found: list[str] = self.column[places].astype(f"U{_ISO}").tolist()
+        return found
+
+
 class RowTable:
     """Rows as growing columns."""
 
     def __init__(self) -> None:
         self.length = 0
-        self.places: dict[tuple[int, int], int] = {}
+        self.places: dict[int, int] = {}
+        """By `_name`."""
         self.numbers = np.empty((len(_NUMBERS), 256))
         self.codes = np.empty((6, 256), np.int64)
         """acquisition, view, kind, verdict, sequence, shape of the blur."""
@@ -138,8 +175,7 @@ class RowTable:
         self.drawn = np.empty(256, np.bool_)
         """Projections and flagged frames; flats and darks would only take room in the charts."""
         self.problems: dict[int, str] = {}
-        self.times: list[tuple[str | None, str | None]] = []
-        """exposed_at, received_at."""
+        self.exposed, self.received = _Moments(), _Moments()
         self.arrived = np.empty(256)
         """Unix s of `received_at`; NaN where it is not known."""
         self.replaced: dict[tuple[int, int], int] = {}
@@ -151,7 +187,7 @@ class RowTable:
     def put(self, row: FrameRow, sequence: int) -> bool:
         """Add or replace a row; False if a newer revision is already here."""
         acquisition = self.acquisitions.number(row.acquisition)
-        key = (acquisition, row.index)
+        key = _name(acquisition, row.index)
         place = self.places.get(key)
         if place is None:
             place = self._append(key)
@@ -163,7 +199,8 @@ class RowTable:
         self.codes[:, place] = (
             acquisition, self.views.number(row.view), self.kinds.number(row.kind), verdict, sequence,
             self.shapes.number(row.blur_shape))
-        self.times[place] = row.exposed_at, row.received_at
+        self.exposed.put(place, row.exposed_at)
+        self.received.put(place, row.received_at)
         self.arrived[place] = _unix_s(row.received_at)
         self.flagged[place] = verdict in _FLAGGED or (verdict == 0 and row.problems != "")
         if row.problems:
@@ -188,7 +225,7 @@ class RowTable:
         table = _Texts(columns)
         index = np.nan_to_num(np.asarray(columns["index"], np.float64)).astype(np.int64)
         acquisition = self.acquisitions.all(table["acquisition"])
-        places = np.array([self._place((code, number), sequence)
+        places = np.array([self._place(_name(code, number), sequence)
                            for code, number in zip(acquisition.tolist(), index.tolist(), strict=True)], np.int64)
         new = np.flatnonzero(places >= 0)
         places = places[new]
@@ -203,8 +240,9 @@ class RowTable:
         self.flagged[places] = np.isin(verdict, list(_FLAGGED)) | ((verdict == 0) & troubled)
         self.drawn[places] = (self.codes[2, places] == self.kinds.find("projection")) | self.flagged[places]
         exposed, received, problems = (table[name] for name in ("exposed_at", "received_at", "problems"))
+        for moments, texts in ((self.exposed, exposed), (self.received, received)):
+            moments.put_all(places, [texts[line] for line in new.tolist()])
         for line, place in zip(new.tolist(), places.tolist(), strict=True):
-            self.times[place] = exposed[line] or None, received[line] or None
             self.arrived[place] = _unix_s(received[line])
             self.problems.pop(place, None)
             if problems[line]:
@@ -215,7 +253,7 @@ class RowTable:
         self._widen_all(places)
         return places
 
-    def _place(self, key: tuple[int, int], sequence: int) -> int:
+    def _place(self, key: int, sequence: int) -> int:
         """Return the place for a row, -1 if a newer revision is already here."""
         place = self.places.get(key)
         if place is None:
@@ -236,21 +274,19 @@ class RowTable:
             mine = drawn[self.codes[0, drawn] == acquisition]
             index = self.numbers[_PLACE["index"], mine]
             low, high = int(index.min()), int(index.max())
-            at = min(self.times[place][1] or "" for place in mine.tolist())
+            at = min(self.received.all(mine))
             first, last, earliest = self.spans.get(acquisition, (low, high, at))
             self.spans[acquisition] = min(first, low), max(last, high), min(earliest, at)
 
-    def _append(self, key: tuple[int, int]) -> int:
+    def _append(self, key: int) -> int:
         place = self.length
         if place == self.flagged.size:
-            self.numbers = np.concatenate([self.numbers, np.empty_like(self.numbers)], axis=1)
-            self.codes = np.concatenate([self.codes, np.empty_like(self.codes)], axis=1)
-            self.flagged = np.concatenate([self.flagged, np.empty_like(self.flagged)])
-            self.drawn = np.concatenate([self.drawn, np.empty_like(self.drawn)])
-            self.arrived = np.concatenate([self.arrived, np.empty_like(self.arrived)])
+            self.numbers, self.codes, self.flagged, self.drawn, self.arrived = map(
+                _grown, (self.numbers, self.codes, self.flagged, self.drawn, self.arrived))
+            for moments in (self.exposed, self.received):
+                moments.column = _grown(moments.column)
         self.length += 1
         self.places[key] = place
-        self.times.append((None, None))
         return place
 
     def _widen(self, acquisition: int, row: FrameRow) -> None:
@@ -262,8 +298,8 @@ class RowTable:
 
     def newest(self, places: IntColumn) -> tuple[str, int | None]:
         """Return when the projection received last of these came, and its place; None without any."""
-        projections = places[self.codes[2, places] == self.kinds.find("projection")].tolist()
-        return max(((self.times[place][1] or "", place) for place in projections), default=("", None))
+        projections = places[self.codes[2, places] == self.kinds.find("projection")]
+        return max(zip(self.received.all(projections), projections.tolist(), strict=True), default=("", None))
 
     def offsets(self) -> FloatColumn:
         """Return what is added to the index in each acquisition so that acquisitions follow each other by time."""
@@ -299,16 +335,16 @@ class RowTable:
             missing = value != value  # noqa: PLR0124  (NaN)
             numbers[name] = None if missing else int(value) if name in _WHOLE else value
         numbers["provisional"] = bool(numbers["provisional"])
-        exposed_at, received_at = self.times[place]
         return FrameRow(
             acquisition=self.acquisitions.words[acquisition], view=self.views.words[view],
             kind=self.kinds.words[kind], verdict=VERDICTS[verdict] or None,  # type: ignore[arg-type]
-            exposed_at=exposed_at, received_at=received_at, problems=self.problems.get(place, ""),
-            blur_shape=self.shapes.words[shape], **numbers)
+            exposed_at=self.exposed.at(place) or None, received_at=self.received.at(place) or None,
+            problems=self.problems.get(place, ""), blur_shape=self.shapes.words[shape], **numbers)
 
     def find(self, key: Key) -> int | None:
         """Return the place of a row, None if it never came."""
-        return self.places.get((self.acquisitions.find(key.acquisition), key.index))
+        acquisition = self.acquisitions.find(key.acquisition)
+        return self.places.get(_name(acquisition, key.index)) if acquisition >= 0 else None
 
     def replacement(self, key: Key) -> int | None:
         """Return the index of the frame that was taken instead of this one."""
@@ -336,6 +372,18 @@ class RowTable:
             shape=shapes[self.codes[5, places]], flagged=self.flagged[places],
             numbers={name: self.numbers[_PLACE[name], places] for name in _CHARTED},
         )
+
+
+def _name(acquisition: int, index: int) -> int:
+    """Return one number for the two: a pair would take twice as much."""
+    return index << _ACQUISITION_BITS | acquisition
+
+
+def _grown(column: Any) -> Any:
+    """Return a column with room for twice as many rows; what is not used yet takes no memory."""
+    larger = np.empty((*column.shape[:-1], 2 * column.shape[-1]), column.dtype)
+    larger[..., :column.shape[-1]] = column
+    return larger
 
 
 def _unix_s(at: str | None) -> float:

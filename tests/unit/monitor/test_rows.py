@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from support.fake_streamer import make_row, moment
 
 from monitor.rows import RowTable
@@ -60,3 +61,16 @@ def test_they_do_not_push_the_next_acquisition_away():
 def test_a_time_that_cannot_be_read_puts_nothing_into_disorder():
     table = fill([*PLANNED, make_row(100, recollects=1, received_at="yesterday")])
     assert np.isfinite(table.charts(1).order).all()
+
+
+@pytest.mark.parametrize("text", [None, "2026-11-27T03:14:31.000001+00:00", "2026-11-27T03:14:31Z", "yesterday, about",
+                                  "2026-11-27T03:14:31.000001234567+00:00", "vor kurzem, früher"])
+def test_moments_come_back_as_they_were(text: str | None) -> None:
+    table = RowTable()
+    table.put(make_row(0, received_at=text), 1)
+    for index in range(1, 600):   # beyond the room that a table begins with
+        table.put(make_row(index), index + 1)
+    assert table.row(0).received_at == text
+    table.put(make_row(0), 1000)
+    assert table.row(0).received_at == make_row(0).received_at
+    assert table.row(599).exposed_at == make_row(599).exposed_at

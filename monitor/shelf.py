@@ -27,7 +27,7 @@ from streamer.errors import ProtocolError, TxmError
 from streamer.records import AnyArray, FlowResult, SpectraResult
 from streamer.wire import Result
 
-LIMIT_BYTES = 48_000_000
+LIMIT_BYTES = 40_000_000
 RETRY_S = 5.0
 """What could not be had is asked for again after so long, if it is still looked at."""
 _FAILURES = 200

@@ -25,7 +25,7 @@ from streamer.errors import ProtocolError, TxmError
 
 PAGE = 48
 SIDE_PX = 96
-LIMIT_BYTES = 16_000_000
+LIMIT_BYTES = 8_000_000
 RETRY_S = 3.0
 _ABSENT = 5000
 _TRIES = 40

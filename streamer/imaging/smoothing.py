@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import fft
 
 from streamer.records import FloatArray
@@ -10,6 +14,17 @@ from streamer.records import FloatArray
 SIGMAS_PX = (1.2, 1.5, 1.9, 2.4, 3.0)
 """Least: what the sampling of the Gaussian and of fine fixed patterns asks for. Largest: what a tile can hold."""
 RINGS = 96
+
+
+class _Plane(NamedTuple):
+    """What is the same for all frames of one shape."""
+
+    window: FloatArray
+    """(M, N) Hann."""
+    ring: NDArray[np.intp]
+    """(M (N // 2 + 1),) of each mode."""
+    modes: NDArray[np.intp]
+    """(RINGS,) how many there are."""
 
 
 def best_smoothing(contrast: FloatArray, noise: float) -> float:
@@ -27,11 +42,8 @@ def best_smoothing(contrast: FloatArray, noise: float) -> float:
     """
     rows, columns = (fft.next_fast_len(int(0.95 * size), real=True) for size in contrast.shape)
     crop = contrast[:rows, :columns]
-    window = np.hanning(crop.shape[0]).astype(np.float32)[:, None] * np.hanning(crop.shape[1]).astype(np.float32)
+    window, ring, count = _plane(*crop.shape)
     power = np.square(np.abs(fft.rfft2((crop - crop.mean()) * window)))
-    radius = np.hypot(fft.fftfreq(crop.shape[0])[:, None], fft.rfftfreq(crop.shape[1])[None, :])
-    ring = np.minimum((radius * (2 * RINGS)).astype(np.intp), RINGS).ravel()
-    count = np.bincount(ring, minlength=RINGS + 1)[:RINGS]
     total = np.bincount(ring, weights=power.ravel(), minlength=RINGS + 1)[:RINGS]
     level = noise * float(np.square(window).sum())
     structure = np.maximum(total / np.maximum(count, 1) - level, 0.0)
@@ -41,3 +53,11 @@ def best_smoothing(contrast: FloatArray, noise: float) -> float:
     told = (filters * (modes * structure)).sum(axis=1)
     spread = (np.square(filters) * (modes * (2.0 * structure * level + level**2))).sum(axis=1)
     return SIGMAS_PX[int(np.argmin(spread / np.maximum(np.square(told), 1e-30)))]
+
+
+@lru_cache(maxsize=4)
+def _plane(rows: int, columns: int) -> _Plane:
+    window = np.hanning(rows).astype(np.float32)[:, None] * np.hanning(columns).astype(np.float32)
+    radius = np.hypot(fft.fftfreq(rows)[:, None], fft.rfftfreq(columns)[None, :])
+    ring = np.minimum((radius * (2 * RINGS)).astype(np.intp), RINGS).ravel()
+    return _Plane(window, ring, np.bincount(ring, minlength=RINGS + 1)[:RINGS])

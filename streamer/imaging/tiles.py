@@ -164,19 +164,27 @@ def _free_from_light(tiles: FloatArray, energy: Doubles, noise: Doubles) -> Doub
     ones = np.ones(side, np.float32)
     plane = np.stack([np.outer(ones, ones), np.outer(ramp, ones), np.outer(ones, ramp)]).reshape(3, -1)
     plane /= np.linalg.norm(plane, axis=1, keepdims=True)
-    light = np.empty((len(tiles), 6, side * side), np.float32)
-    light[:, :3] = plane
-    light[:, 3:] = tiles[:, 2:3] * plane
+    slopes, structure = tiles[:, :2], tiles[:, 2]
     # in units of the structure of each tile, so that one hair of weight suits all of them
-    light[:, 3:] /= np.maximum(np.linalg.norm(light[:, 3], axis=1), 1e-20)[:, None, None]
+    unit = (side / np.maximum(np.sqrt(energy), 1e-20))[:, None, None]
+    pairs = (plane[:, None] * plane).reshape(9, -1)   # one product with all tiles is quicker than one with each
+    normal = np.empty((len(tiles), 6, 6))
+    normal[:, :3, :3] = plane @ plane.T
+    normal[:, 3:, :3] = normal[:, :3, 3:] = (structure @ pairs.T).reshape(-1, 3, 3) * unit
+    normal[:, 3:, 3:] = (np.square(structure) @ pairs.T).reshape(-1, 3, 3) * np.square(unit)
     hold = np.full((len(tiles), 6), 1e-6)
     hold[:, 4:] += np.minimum(24.0 * noise / np.maximum(GAIN_SLOPE**2 * energy, 1e-20), 1e6)[:, None]
-    across = light.transpose(0, 2, 1)
-    normal = np.matmul(light, across).astype(np.float64) + hold[:, :, None] * np.eye(6)
-    along = np.matmul(tiles[:, :2], across).astype(np.float64)
-    share = np.linalg.solve(normal, along.transpose(0, 2, 1))
-    information = np.matmul(tiles[:, :2], tiles[:, :2].transpose(0, 2, 1)).astype(np.float64) - np.matmul(along, share)
-    tiles[:, :2] -= np.matmul(share.astype(np.float32).transpose(0, 2, 1), light)
+    normal += hold[:, :, None] * np.eye(6)
+    along = np.empty((len(tiles), 2, 6))
+    along[:, :, :3] = slopes @ plane.T
+    along[:, :, 3:] = (slopes * structure[:, None]) @ plane.T * unit
+    share = np.linalg.solve(normal, along.transpose(0, 2, 1)).transpose(0, 2, 1)
+    information = np.matmul(slopes, slopes.transpose(0, 2, 1)).astype(np.float64) - np.matmul(
+        along, share.transpose(0, 2, 1))
+    share[:, :, 3:] *= unit
+    offset, gain = np.split(share.astype(np.float32), 2, axis=2)
+    slopes -= offset @ plane
+    slopes -= gain @ plane * structure[:, None]
     return np.asarray(information)
 
 

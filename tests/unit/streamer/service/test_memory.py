@@ -174,7 +174,7 @@ def test_a_full_disk_is_told_and_a_new_state_closes_the_hole(tmp_path: Path, mon
     kept = Memory(tmp_path).read()
     assert [entry.number for entry in kept.entries] == [1, 2]   # and nothing that would not follow
     memory._not_before = 0.0
-    assert memory.due
+    wait_until(lambda: memory.due, what="an end of the first writing")
     memory.keep("", lambda: {"n": 5})
     _take(memory, range(5, 6))
     memory.close()

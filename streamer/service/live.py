@@ -44,7 +44,8 @@ _TICK_S = 0.25
 _RECEIVE_S = 0.2
 _LAST_CALL_S = 1.0
 _BEHIND = 1
-"""Frames that wait to be scored beyond which most of what can be left out is: fields and full pictures, counted."""
+"""Frames on their way, beside the one whose row is written, beyond which most of what can be left out is: fields and
+full pictures, counted."""
 _BEHIND_FIELD_S = 0.5
 """Time between two fields then."""
 _LISTED = 50
@@ -224,10 +225,14 @@ class Service:
         if problems:
             self.recorder.add_problems(key, problems)
 
+    @property
+    def _is_behind(self) -> bool:
+        return len(self.inbox) + len(self.conveyor) > _BEHIND
+
     def _follow(self, task: FlowTask) -> None:
         """Have the field of a frame computed; of few frames while others wait to be scored."""
         now = time.monotonic()
-        if len(self.inbox) > _BEHIND and now - self._last_field < _BEHIND_FIELD_S:
+        if self._is_behind and now - self._last_field < _BEHIND_FIELD_S:
             self._lane.skip()
             return
         self._last_field = now
@@ -236,7 +241,7 @@ class Service:
     def _show(self, frame: Frame, outcome: Outcome) -> None:
         """Keep the picture of every frame, and send the newest one, not more often than asked for."""
         self._keeper.kept_mb = self.settings.pictures.kept_mb
-        self._keeper.offer(frame, outcome, pixel_size_nm=self._pixel_size_nm, hurry=len(self.inbox) > _BEHIND)
+        self._keeper.offer(frame, outcome, pixel_size_nm=self._pixel_size_nm, hurry=self._is_behind)
         now = time.monotonic()
         if outcome.image is None or now - self._last_image < 1.0 / self.settings.results.image_rate_hz:
             return

@@ -19,6 +19,21 @@ from monitor.store import Store
 from monitor.window import Window
 
 
+@pytest.fixture(autouse=True)
+def _windows_live_as_long_as_qt_paints_them(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hold the windows that a test makes until they are closed: it ends, and lets them go, before Qt is done."""
+    held: list[Window] = []
+    begin = Window.__init__
+
+    def remember(self: Window, *arguments: Any, **options: Any) -> None:
+        held.append(self)
+        begin(self, *arguments, **options)
+
+    monkeypatch.setattr(Window, "__init__", remember)
+    yield
+    held.clear()
+
+
 @pytest.fixture
 def streamer() -> Iterator[FakeStreamer]:
     streamer = FakeStreamer()

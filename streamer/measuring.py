@@ -100,7 +100,7 @@ def _measure(frame: Frame, context: Context) -> Measurement:
 
 def rehearse(shape: tuple[int, ...]) -> None:
     """Measure a made-up frame, so that what is done once for every shape is done before a frame has to wait for it."""
-    noise = np.random.default_rng(0).poisson(100.0, shape).astype(np.uint16)
+    noise = np.random.default_rng(0).integers(0, 1000, shape, np.uint16)
     target = drift.Target(active=prepare_reference(noise, id=0))
     measure(Job(Frame(pixels=noise, index=0), Context(correcting.IDENTITY, target, Settings(), correcting.IDENTITY)))
 

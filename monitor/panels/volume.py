@@ -88,7 +88,7 @@ class VolumePanel(FieldPanel):
         del scene
         (size, amplitude), (_, direction) = (curve.getData() for curve in self.curves)
         return {} if not size.size else {"box_px": size.tolist(), "amplitude_deviation": amplitude.tolist(),
-                                        "direction_deviation_rad": direction.tolist()}
+                                         "direction_deviation_rad": direction.tolist()}
 
     def clear(self) -> None:
         """Show nothing."""

@@ -30,6 +30,8 @@ from streamer.tracking.recollections import Change, Recollections
 log = logging.getLogger(__name__)
 
 _ACCOUNT_EVERY_S = 0.2
+_SHAPES = 8
+"""Shapes of frames that are rehearsed; what is done once for a shape is not remembered of more."""
 _Measured = Future[Measurement | FrameError | None]
 
 
@@ -73,7 +75,7 @@ class Conveyor:
         self._on_image = on_image
         self._memory = memory
         self._accounted = 0.0
-        self._rehearsed: tuple[int, ...] = ()   # shape
+        self._rehearsed: set[tuple[int, ...]] = set()   # shapes
         self._pending: deque[tuple[Job, _Measured | None]] = deque()
 
     def __len__(self) -> int:
@@ -190,12 +192,15 @@ class Conveyor:
         self._pending.append(self._start(frame))
 
     def _start(self, frame: Frame) -> tuple[Job, _Measured | None]:
-        shape = frame.pixels.shape
-        if frame.kind != "projection" and shape != self._rehearsed and min(shape) >= SMALLEST_PX:
-            self._rehearsed = shape
-            self._executor.submit(rehearse, shape)
+        if frame.kind != "projection":
+            self._rehearse(frame.pixels.shape)
         job = self.pipeline.begin(frame)
         return job, self._executor.submit(measure, job) if job.context else None
+
+    def _rehearse(self, shape: tuple[int, ...]) -> None:
+        if shape not in self._rehearsed and len(self._rehearsed) < _SHAPES and min(shape) >= SMALLEST_PX:
+            self._rehearsed.add(shape)
+            self._executor.submit(rehearse, shape)
 
     def _finish(self, job: Job, measured: _Measured | None) -> Outcome:
         try:

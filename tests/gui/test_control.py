@@ -328,11 +328,9 @@ def test_esc_leaves_a_form_and_a_half_written_one_is_not_thrown_away(
 
 def test_the_name_is_remembered(streamer: FakeStreamer, qtbot: Any, tmp_path: Any) -> None:
     settings = QtCore.QSettings(str(tmp_path / "s.ini"), QtCore.QSettings.Format.IniFormat)
-    windows = []   # qtbot does not keep them alive, and Qt must not paint what is gone
     for expected in (None, "EVE"):
         feed = Feed(Store(), streamer.results)
         window = Window(feed, settings=settings)
-        windows.append(window)
         qtbot.addWidget(window)
         window.show()
         assert expected is None or window.control.who == expected

@@ -37,12 +37,10 @@ def settings(tmp_path: Path) -> QtCore.QSettings:
 def another(settings: QtCore.QSettings, qtbot: Any) -> Iterator[Callable[[], Window]]:
     """Opens windows that remember; without a streamer."""
     feeds: list[Feed] = []
-    windows: list[Window] = []   # Qt must not paint what is gone
 
     def open_window() -> Window:
         feeds.append(Feed(Store(), "tcp://127.0.0.1:1"))
         window = Window(feeds[-1], settings=settings)
-        windows.append(window)
         window.resize(1600, 900)
         qtbot.addWidget(window)
         with qtbot.waitExposed(window):

@@ -74,14 +74,15 @@ class _Telling(InlineExecutor):
 def test_what_is_done_once_is_done_before_a_frame_waits_for_it(journal: Journal) -> None:
     executor = _Telling()
     conveyor, _ = _conveyor(journal, executor)
-    flats = [msgspec.structs.replace(_frame(index), kind="flat") for index in range(2)]
-    tiny = Frame(pixels=np.ones((8, 8), np.uint16), index=2, acquisition="b", kind="flat")
+    flats = [msgspec.structs.replace(_frame(index), kind="flat") for index in range(3)]
+    flats[1] = msgspec.structs.replace(flats[1], pixels=flats[1].pixels[:80])   # two shapes in turns
+    tiny = Frame(pixels=np.ones((8, 8), np.uint16), index=3, acquisition="b", kind="flat")
     y, x = np.indices((96, 96))
     pixels = (300 + 200 * np.sin(x / 3) * np.sin(y / 4)).astype(np.uint16)
     for item in (*flats, tiny, *(Frame(pixels=pixels, index=index, acquisition="a") for index in (5, 6))):
         conveyor.offer(item)
         conveyor.drain()
-    assert executor.names == ["rehearse", "measure", "prepare", "measure"]
+    assert executor.names == ["rehearse", "rehearse", "measure", "prepare", "measure"]
 
 
 class _Dying(Executor):

@@ -100,7 +100,7 @@ class Memory:
 
     def start(self, settings: str, state: Callable[[], Mapping[str, Any]], *, done: int = 0,
               entries: list[Entry] | None = None) -> None:
-        """Begin to log.
+        """Begin to log, with the state of now on disk.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class Memory:
             raise SessionError(f"{self._folder} cannot be written: {error.strerror or error}; choose another "
                                "folder") from error
         self.logged += len(entries or ())
-        self._write(settings, state)
+        self._write(settings, state).result()   # before the first frame: nothing goes on from a log alone
 
     def frame(self, frame: Frame, sent: Frame) -> None:
         """Log a frame as it was admitted, and as it came, before the estimators get it."""
@@ -182,13 +182,14 @@ class Memory:
             self._log.close()
             self._log = None
 
-    def _write(self, settings: str, state: Callable[[], Mapping[str, Any]]) -> None:
+    def _write(self, settings: str, state: Callable[[], Mapping[str, Any]]) -> Future[None]:
         started = time.perf_counter()
         tree = {"format": _FORMAT, "version": __version__, "settings": settings, "pipeline": state()}
         taken_s = time.perf_counter() - started
         self.taken_ms = 1e3 * taken_s
         self._not_before = time.monotonic() + taken_s / _SHARE
         self._writing = self._writer.submit(self._write_files, self.done, tree)
+        return self._writing
 
     def _write_files(self, position: int, tree: Any) -> None:
         try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from streamer.records import Frame
 from streamer.service import frame_log
 from streamer.service.frame_log import Entry, FrameLog, read_log
 from streamer.service.memory import Kept, Memory
+from streamer.service.state_files import StateFiles
 
 
 def _frame(index: int) -> Frame:
@@ -102,6 +104,17 @@ def test_what_was_kept_and_what_came_since_is_read(tmp_path: Path) -> None:
     memory.close()
 
 
+def test_killed_right_after_the_start_there_is_something_to_go_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, write = Memory(tmp_path), StateFiles.write
+    monkeypatch.setattr(StateFiles, "write", lambda *given: time.sleep(0.2) or write(*given))   # a slow disk
+    memory.start("s0", lambda: {"n": 7})
+    kept = Memory(tmp_path).read()
+    assert (kept.settings, kept.position, kept.pipeline["n"]) == ("s0", 0, 7)
+    memory.close()
+
+
 def test_killed_while_the_state_is_written_the_one_before_and_all_since_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +187,7 @@ def test_a_full_disk_is_told_and_a_new_state_closes_the_hole(tmp_path: Path, mon
     kept = Memory(tmp_path).read()
     assert [entry.number for entry in kept.entries] == [1, 2]   # and nothing that would not follow
     memory._not_before = 0.0
-    wait_until(lambda: memory.due, what="an end of the first writing")
+    assert memory.due
     memory.keep("", lambda: {"n": 5})
     _take(memory, range(5, 6))
     memory.close()

@@ -37,10 +37,6 @@ _Dark = Annotated[Path | None, typer.Option("--dark", metavar="PATH", help="Dark
 _Dataset = Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Frames inside an HDF5 file.")]
 _Verbose = Annotated[bool, typer.Option("--verbose", help="Log more.")]
 
-_SWITCH_S = 5e-4
-"""After how long a thread that holds the interpreter lets others have it: a frame that waits for its row takes many
-small steps and would wait the usual 5 ms at each of them while the next frame is measured."""
-
 
 @app.command()
 def run(
@@ -88,7 +84,6 @@ def run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    sys.setswitchinterval(_SWITCH_S)
     pattern = f" ({chosen.frames.pattern})" if source.endpoint.startswith("tcp://") else ""
     if pattern == " (pull)" and not chosen.frames.bind:
         typer.echo("WARNING: pull takes frames away from every other puller of this sender, such as a file writer: "

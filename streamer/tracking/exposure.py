@@ -90,7 +90,7 @@ class Exposure:
         self._views.move_to_end(view)
         while len(self._views) > _VIEWS:
             self._views.popitem(last=False)
-        reason = self._absolute(level, power)
+        reason = self._absolute(usual, level, power)
         if reason:
             return reason
         reason = self._relative(usual, level, power)
@@ -121,7 +121,7 @@ class Exposure:
                 name: deque(kept[name], _MEMORY) for name in _Usual().memories()}))
             for view, kept in state.items())
 
-    def _absolute(self, level: Level, power: PolarPower | None) -> str:
+    def _absolute(self, usual: _Usual, level: Level, power: PolarPower | None) -> str:
         if level.saturated_fraction > self._settings.saturated_fraction:
             return (f"saturated: {100 * level.saturated_fraction:.1f} % of the pixels are at {level.maximum:g} "
                     f"(limit {100 * self._settings.saturated_fraction:g} %)")
@@ -130,15 +130,20 @@ class Exposure:
         if level.mean <= 0:
             return f"no light: mean {level.mean:.4g} counts above the dark"
         if power is not None and not _significance(power) > SIGNIFICANT:
-            return "no structure: nothing but noise (empty beam or no light)"
+            return self._dumped(usual, level) or "no structure: nothing but noise (empty beam or no light)"
         return ""
 
+    def _dumped(self, usual: _Usual, level: Level) -> str:
+        expected = float(np.median(usual.means)) if usual.means else 0.0
+        if level.mean >= self._settings.dark_fraction * expected:
+            return ""
+        return (f"beam dump: mean {level.mean:.4g} counts, usual {expected:.4g} "
+                f"(limit {100 * self._settings.dark_fraction:g} %)")
+
     def _relative(self, usual: _Usual, level: Level, power: PolarPower | None) -> str:
-        if usual.means:
-            expected = float(np.median(usual.means))
-            if level.mean < self._settings.dark_fraction * expected:
-                return (f"beam dump: mean {level.mean:.4g} counts, usual {expected:.4g} "
-                        f"(limit {100 * self._settings.dark_fraction:g} %)")
+        dumped = self._dumped(usual, level)
+        if dumped:
+            return dumped
         shaded = self._shaded(usual, level)
         if shaded > 0:
             return f"shutter half open: {100 * shaded:.0f} % of the frame is dark, from a side on"

@@ -93,7 +93,7 @@ def test_a_lasting_change_of_the_exposure_is_accepted_in_the_end(scene):
 def test_a_long_beam_dump_stays_one(scene):
     rng = np.random.default_rng(6)
     exposure = settled(scene, rng)
-    assert all(judge(exposure, rng.poisson(2, scene.shape)) for _ in range(30))
+    assert all(judge(exposure, rng.poisson(2, scene.shape)).startswith("beam dump") for _ in range(30))
 
 
 def test_without_a_spectrum_the_counts_are_judged():

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import ProtocolError
-from streamer.records import KINDS, AnyArray, FrameRow
-from streamer.wire import FRAME_TEXTS
+from streamer.records import FRAME_TEXTS, KINDS, AnyArray, FrameRow
 
 Columns = Mapping[str, AnyArray | list[str | None]]
 """As `wire.decode_columns` returns them."""
@@ -103,7 +102,9 @@ class _Words:
 
     def all(self, words: Sequence[str]) -> IntColumn:
         """Return the numbers of many words."""
-        return np.array([self.number(word) for word in words], np.int64)
+        for word in dict.fromkeys(words):
+            self.number(word)
+        return np.fromiter(map(self._numbers.__getitem__, words), np.int64, len(words))
 
     def find(self, word: str) -> int:
         """Return the number of a word, -1 if it never came."""
@@ -143,7 +144,7 @@ class _Moments:
             self._others[place] = text
 
     def put_all(self, places: IntColumn, texts: list[str]) -> None:
-        if self._others or not all(len(text) <= _ISO and text.isascii() for text in texts):
+        if self._others or not "".join(texts).isascii() or max(map(len, texts), default=0) > _ISO:
             for place, text in zip(places.tolist(), texts, strict=True):
                 self.put(place, text)
         else:

@@ -7,6 +7,7 @@ SQLite in write-ahead mode: a committed row survives the death of the process at
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import sqlite3
 import time
@@ -28,7 +29,19 @@ from streamer.packing import (
     unpack_flow,
     unpack_spectra,
 )
-from streamer.records import Alert, Command, Event, FlowResult, FrameRow, Notice, Recollection, SpectraResult, StageMove
+from streamer.records import (
+    FRAME_TEXTS,
+    Alert,
+    AnyArray,
+    Command,
+    Event,
+    FlowResult,
+    FrameRow,
+    Notice,
+    Recollection,
+    SpectraResult,
+    StageMove,
+)
 
 FILE_NAME = "session.sqlite"
 SCHEMA = 1
@@ -204,13 +217,22 @@ class Journal:
         found = next(self._frames(f"{where} ORDER BY arrival DESC LIMIT 1", values), None)
         return None if found is None else found[1]
 
-    def columns(self, *, since: int, limit: int) -> tuple[list[int], dict[str, Sequence[Any]]]:
-        """Return `rows` as columns, for readers of a long run: sequence numbers, and values by name."""
-        stored = {name for _, name, *_ in self._read("PRAGMA table_info(frames)")}
-        names = [name for name in _FRAME_COLUMNS if name in stored]
-        query = f"SELECT sequence, {_quoted(names)} FROM frames WHERE sequence > ? ORDER BY sequence LIMIT ?"  # noqa: S608
-        sequences, *columns = [*zip(*self._read(query, (since, limit)), strict=True)] or [()] * (len(names) + 1)
-        return [*sequences], dict(zip(names, columns, strict=True))
+    def columns(self, *, since: int, limit: int) -> tuple[list[int], dict[str, AnyArray | Sequence[str | None]]]:
+        """Return `rows` of a `snapshot` as columns, for readers of a long run: sequence numbers, and values by name.
+
+        Numbers are arrays of float64 with NaN for none, as they are on the wire; an infinite one is none there, too.
+        """
+        stored = [name for _, name, *_ in self._read("PRAGMA table_info(frames)") if name in _FRAME_COLUMNS]
+        texts, numbers = ([name for name in stored if (name in FRAME_TEXTS) == wanted] for wanted in (True, False))
+        page = "FROM frames WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        sequences, *words = [*zip(*self._read(f"SELECT sequence, {_quoted(texts)} {page}", (since, limit)),
+                                  strict=True)] or [()] * (len(texts) + 1)
+        # straight into one array: rows that wait as tuples would be counted again and again by the garbage collector
+        values = ", ".join(f'ifnull("{name}", 9e999)' for name in numbers)
+        flat = itertools.chain.from_iterable(self._read(f"SELECT {values} {page}", (since, limit)))
+        table = np.fromiter(flat, np.float64).reshape(len(sequences), len(numbers))
+        table[np.isinf(table)] = np.nan
+        return [*sequences], dict(zip(texts, words, strict=True)) | dict(zip(numbers, table.T, strict=True))
 
     def _frames(self, condition: str, values: Sequence[object]) -> Iterator[tuple[int, FrameRow]]:
         stored = {name for _, name, *_ in self._read("PRAGMA table_info(frames)")}

@@ -134,6 +134,11 @@ class FrameRow(msgspec.Struct, frozen=True, kw_only=True):
     energy_ev: float | None = None
 
 
+FRAME_TEXTS = frozenset({
+    "acquisition", "view", "kind", "exposed_at", "received_at", "verdict", "problems", "blur_shape"})
+"""Fields of `FrameRow` that are texts; the others are numbers."""
+
+
 class FlowResult(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Displacement field of one frame against its reference, after the drift is taken out."""
 

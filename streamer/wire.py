@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from streamer.errors import CommandError, ProtocolError
-from streamer.records import AnyArray, Command, FlowResult, FrameRow, PictureResult
+from streamer.records import FRAME_TEXTS, AnyArray, Command, FlowResult, FrameRow, PictureResult
 
 SCHEMA = 1
 """Raised when a field changes its meaning or goes; new fields do not raise it."""
@@ -27,10 +27,6 @@ SPECTRA_PAYLOADS = {
     "reference_y": "reference_vertical", "noise_x": "noise_horizontal", "noise_y": "noise_vertical",
     "spectrum": "picture"}
 """Payloads of an ``image`` message and the fields of `records.SpectraResult` that they are."""
-
-FRAME_TEXTS = frozenset({
-    "acquisition", "view", "kind", "exposed_at", "received_at", "verdict", "problems", "blur_shape"})
-"""Fields of `records.FrameRow` that are texts; the others are numbers."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -172,9 +168,9 @@ def decode_array(name: str, tree: Any) -> AnyArray:
         raise ProtocolError(f"{name} cannot be read as an array: {error}") from error
 
 
-def encode_columns(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+def encode_columns(columns: Mapping[str, AnyArray | Sequence[Any]]) -> dict[str, Any]:
     """Write the columns of rows of frames as they stand in an answer: numbers as arrays with NaN for none."""
-    return {name: column if name in FRAME_TEXTS else encode_array(np.array(column, "<f8"))
+    return {name: column if name in FRAME_TEXTS else encode_array(np.asarray(column, "<f8"))
             for name, column in columns.items()}
 
 

@@ -14,8 +14,8 @@ from support.fake_streamer import make_flow, make_picture, make_row, moment
 from monitor.rows import VERDICTS, Key
 from monitor.store import Store
 from streamer.errors import ProtocolError
-from streamer.records import Alert, FrameRow, Recollection, Status
-from streamer.wire import FRAME_TEXTS, Result, decode_result, encode_columns, encode_result
+from streamer.records import FRAME_TEXTS, Alert, FrameRow, Recollection, Status
+from streamer.wire import Result, decode_result, encode_columns, encode_result
 
 PICTURE = {"index": 7, "acquisition": "scan-1", "view": "A", "kind": "projection", "offset": 0.0, "scale": 1.0}
 

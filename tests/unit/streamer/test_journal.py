@@ -11,7 +11,18 @@ from streamer.errors import SessionError
 from streamer.export import export_session
 from streamer.journal import Batch, Journal
 from streamer.packing import grey_levels
-from streamer.records import Accounting, Alert, Command, Event, FlowResult, FrameRow, Notice, SpectraResult, Tally
+from streamer.records import (
+    FRAME_TEXTS,
+    Accounting,
+    Alert,
+    Command,
+    Event,
+    FlowResult,
+    FrameRow,
+    Notice,
+    SpectraResult,
+    Tally,
+)
 
 
 def _row(index: int, **columns: object) -> FrameRow:
@@ -155,6 +166,27 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SessionError, match="file"):
         Journal(tmp_path / "file" / "session", create=True)
+
+
+def test_columns_hold_what_rows_hold(tmp_path: Path) -> None:
+    rows = [_row(0, verdict="sharp", provisional=True, drift_y_px=-0.25, angle_deg=float("inf")),
+            _row(7, kind="flat", problems="dusty", recollects=3, energy_ev=8333.5), _row(2**40)]
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(rows=list(enumerate(rows, start=5))))
+        sequences, columns = journal.columns(since=4, limit=10)
+        assert journal.columns(since=5, limit=1)[0] == [6]
+        none, empty = journal.columns(since=7, limit=10)
+    assert sequences == [5, 6, 7]
+    assert {*columns} == {*empty} == {*FrameRow.__struct_fields__}
+    assert none == []
+    assert all(len(column) == 0 for column in empty.values())
+    for name, column in columns.items():
+        values = [getattr(row, name) for row in rows]
+        if name in FRAME_TEXTS:
+            assert list(column) == values, name
+        else:   # what is not finite is none on the wire
+            numbers = np.array(values, np.float64)
+            np.testing.assert_array_equal(column, np.where(np.isinf(numbers), np.nan, numbers), err_msg=name)
 
 
 def test_a_session_that_knows_fewer_columns_can_be_read(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ class Conveyor:
                 self._refuse(refusal_of(frame, item.reason, bucket="dropped"))
         else:
             self.report(self.ledger.close(item, at=time.time()))
-            self.request(self.recollections.end(self.ledger.is_closed, at=time.time()))
+            self.request(self.recollections.end(self.ledger.is_over, at=time.time()))
         self._account()
 
     def step(self) -> None:
@@ -230,7 +230,8 @@ class Conveyor:
 
     def revised(self, before: FrameRow, after: FrameRow, *, at: float, who: str = "") -> None:
         """Follow a row that was revised, by a person if `who` is given: its alert and the request for it."""
-        changes = self.recollections.revision(before, after, at=at, who=who)
+        changes = self.recollections.revision(before, after, at=at, who=who,
+                                              ended=self.ledger.is_over(after.acquisition))
         if not any(change.came == after.index for change in changes):   # told in the alert of the frame it came for
             self.alert(self.alarms.revision(before, after, at=at, who=who))
         self.request(changes)
@@ -252,7 +253,7 @@ class Conveyor:
             if changed is not None:
                 self.revised(*changed, at=frame.received_at)
         changes = self.recollections.frame(row, frame, at=frame.received_at, fits=fits, leaving=outcome.leaving,
-                                           stage=outcome.stage)
+                                           stage=outcome.stage, ended=self.ledger.is_over(row.acquisition))
         if outcome.refused:
             self._count_refusal(refusal_of(frame, row.problems))
         else:
@@ -273,6 +274,8 @@ class Conveyor:
         """Give a frame its final number; None for one that came before."""
         admission = self.ledger.admit(frame)
         self.report(admission.events)
+        if any(event.kind == "restart" for event in admission.events):   # what comes is no longer of the one before
+            self.request(self.recollections.end(self.ledger.is_over, at=time.time()))
         if admission.frame is None:
             self.drain()   # the row of the first one must be there
             for event in admission.events:

@@ -137,10 +137,10 @@ class Ledger:
         self._changed.add(name)
         return [_gap(stream, piece, at) for piece in stream.finish()]
 
-    def is_closed(self, acquisition: str) -> bool:
-        """Tell whether the sender has closed an acquisition, by the name that `admit` gave it."""
+    def is_over(self, acquisition: str) -> bool:
+        """Tell whether the sender has closed an acquisition or begun anew, by the name that `admit` gave it."""
         stream = self._streams.get(acquisition)
-        return stream is not None and stream.closed
+        return stream is not None and (stream.closed or acquisition not in self._current.values())
 
     def accounting(self) -> Accounting:
         """Account for everything; the numbers of several acquisitions are merged."""

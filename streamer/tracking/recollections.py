@@ -28,6 +28,7 @@ MOST_OPEN = 512
 """Requests that are open; beyond, frames are no longer asked for."""
 REMEMBERED = 256
 """Closed requests, and frames that came for one, that are still followed."""
+_OVER = "the acquisition has ended"
 
 
 class Change(NamedTuple):
@@ -88,11 +89,11 @@ class Recollections:
         why = _misfit(row, replaced)
         if why:
             return Claim(False, f"does not replace frame {number}: {why}")
-        key = row.acquisition, number
+        key = row.acquisition, self._origin(row.acquisition, number)
         return Claim(True, "" if key in self._by_frame else self._not_asked(key))
 
-    def frame(self, row: FrameRow, frame: Frame, *, at: float, fits: bool = True, leaving: Leaving | None = None,
-              stage: StageMove | None = None) -> list[Change]:
+    def frame(self, row: FrameRow, frame: Frame, *, at: float, fits: bool = True, ended: bool = False,
+              leaving: Leaving | None = None, stage: StageMove | None = None) -> list[Change]:
         """Take the row of the next frame in.
 
         Parameters
@@ -103,6 +104,8 @@ class Recollections:
             Unix seconds.
         fits : bool
             Of its `claim`, if it makes one.
+        ended : bool
+            Whether its acquisition has ended: nothing is asked for any more without being told.
         leaving, stage : optional
             Of its view, where the frame tells.
         """
@@ -112,19 +115,21 @@ class Recollections:
         changes = self._overdue(row.view, at)
         if row.recollects is not None:
             changes += self._came(row, row.recollects, at, fits=fits)
-        if row.recollects is None or not fits:
+        if (row.recollects is None or not fits) and not ended:
             changes += self._judge(row, at)
         return changes
 
-    def revision(self, before: FrameRow, after: FrameRow, *, at: float, who: str = "") -> list[Change]:
-        """Follow an earlier row that was revised, by a person if `who` is given."""
+    def revision(self, before: FrameRow, after: FrameRow, *, at: float, who: str = "", ended: bool = False,
+                 ) -> list[Change]:
+        """Follow an earlier row that was revised, by a person if `who` is given; `ended` as for `frame`."""
         key = after.acquisition, after.index
         replaced = self._came_for.get(key)
         if replaced is not None:
-            return self._replacement_revised((after.acquisition, replaced), after, at)
+            return self._replacement_revised((after.acquisition, replaced), after, at, ended=ended)
         request = self._open.get(self._by_frame.get(key, 0))
         if request is None:
-            return self._judge(after, at, person=who) if who or not self._wanted(before) else []
+            wanted = not ended and (bool(who) or not self._wanted(before))
+            return self._judge(after, at, person=who) if wanted else []
         if before.view != after.view:
             request = msgspec.structs.replace(request, view=after.view)
             self._began[request.id] = self._about.view(after.view).passed
@@ -155,10 +160,10 @@ class Recollections:
         """Tell whether there ever was a request with this id."""
         return 0 < request_id <= self._last_id
 
-    def end(self, is_closed: Callable[[str], bool], *, at: float) -> list[Change]:
+    def end(self, is_over: Callable[[str], bool], *, at: float) -> list[Change]:
         """Close the requests of the acquisitions that have ended."""
-        over = [request for request in self._open.values() if is_closed(request.acquisition)]
-        return [self._close(request, "expired", at, reason="the acquisition has ended") for request in over]
+        over = [request for request in self._open.values() if is_over(request.acquisition)]
+        return [self._close(request, "expired", at, reason=_OVER) for request in over]
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state as builtins."""
@@ -181,6 +186,14 @@ class Recollections:
         self._closed = OrderedDict(((request.acquisition, request.index), request) for request in closed)
         self._came_for = OrderedDict(((name, int(index)), int(replaced)) for name, index, replaced in state["came_for"])
         self._about.restore(state["about"])
+
+    def _origin(self, acquisition: str, number: int) -> int:
+        """Return the frame that is asked for when one is replaced that came for it itself."""
+        seen = set()
+        while (acquisition, number) not in self._by_frame and number not in seen:
+            seen.add(number)
+            number = self._came_for.get((acquisition, number), number)
+        return number
 
     def _urgency(self, request: Recollection) -> tuple[float, float, int]:
         waited = self._about.view(request.view).passed - self._began[request.id]
@@ -235,6 +248,7 @@ class Recollections:
 
     def _came(self, row: FrameRow, number: int, at: float, *, fits: bool) -> list[Change]:
         """Take a frame in that was taken again."""
+        number = self._origin(row.acquisition, number)
         if fits:
             keep(self._came_for, (row.acquisition, row.index), number, REMEMBERED)
         request = self._open.get(self._by_frame.get((row.acquisition, number), 0))
@@ -262,7 +276,7 @@ class Recollections:
             request, state="open", drift_y_px=view.drift_y_px, drift_x_px=view.drift_x_px, stage=view.stage)
         return Change(self._put(again, at), index)
 
-    def _replacement_revised(self, key: Key, after: FrameRow, at: float) -> list[Change]:
+    def _replacement_revised(self, key: Key, after: FrameRow, at: float, *, ended: bool) -> list[Change]:
         """Follow a frame that came for another and was judged again."""
         request = self._open.get(self._by_frame.get(key, 0)) or self._closed.get(key)
         if request is None:
@@ -272,6 +286,8 @@ class Recollections:
         failed = after.verdict in {"blurred", "bad"} and not after.provisional
         if failed and request.state == "served" and request.served_by == after.index:
             again = msgspec.structs.replace(request, served_by=None, verdict=after.verdict)
+            if ended:
+                return [self._close(again, "expired", at, reason=_OVER, came=after.index)]
             return [self._failed(again, after.index, at)]
         return []
 

@@ -142,6 +142,22 @@ def test_requests_end_when_the_sender_closes_the_acquisition(
     assert (alert.rule, alert.state) == ("beam_dump", "new")
 
 
+def test_requests_end_when_the_sender_starts_anew(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    conveyor, recorder = _conveyor(journal, InlineExecutor())
+    rows = [FrameRow(index=index, acquisition=name, view="main", kind="projection", verdict="blurred",
+                     blur_length_px=4.0) for index, name in ((0, "a"), (1, "a"), (0, "a#2"))]
+    outcomes = iter([Outcome(row) for row in rows])
+    monkeypatch.setattr(conveyor.pipeline, "finish", lambda job, measurement: next(outcomes))
+    conveyor.offer(_frame(0))
+    conveyor.drain()
+    conveyor.offer(_frame(1))
+    conveyor.offer(msgspec.structs.replace(_frame(0), pixels=_frame(7).pixels))   # frame 1 is still on its way
+    conveyor.drain()
+    recorder.commit()
+    requests = [(request.acquisition, request.index, request.state) for _, request in journal.recollections()]
+    assert requests == [("a", 0, "expired"), ("a#2", 0, "open")]
+
+
 def test_a_replacement_judged_again_is_told_in_the_alert_of_the_frame_it_came_for(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,6 +120,15 @@ def test_a_named_restart_gets_a_number_behind_its_name(feed):
     assert list(feed.ledger.accounting_by_acquisition()) == ["scan", "scan#2", "scan#3"]
 
 
+def test_an_acquisition_is_over_when_its_sender_says_so_or_starts_anew(feed):
+    feed(frame(0, acquisition="scan"), frame(0, acquisition="other"))
+    assert not any(feed.ledger.is_over(name) for name in ("scan", "other", "not known"))
+    feed(frame(0, 99, acquisition="scan"))
+    feed.ledger.close(EndOfAcquisition(acquisition="other"))
+    assert {name: feed.ledger.is_over(name) for name in ("scan", "scan#2", "other")} == {
+        "scan": True, "scan#2": False, "other": True}
+
+
 def test_a_restart_whose_first_frames_were_lost(feed):
     feed(*range(200))
     assert feed(*again(100)) == [("acquisition-2", 100)]   # more than 64 behind

@@ -225,6 +225,39 @@ def test_a_replacement_of_a_replacement_that_turns_out_blurred_may_be_the_last()
     assert [state for _, state, _, _ in run.told] == ["open", "served", "given_up"]
 
 
+def test_a_frame_that_replaces_a_replacement_serves_the_request(run):
+    run.add("blurred")
+    run.add("blurred", recollects=0)
+    run.add("blurred", recollects=1)   # the sender names the newest one
+    run.add("sharp", recollects=2)
+    assert [(state, tries, came) for _, state, tries, came in run.told] == [
+        ("open", 0, None), ("open", 1, 1), ("open", 2, 2), ("served", 3, 3)]
+    assert {request.id for request, _ in run.changes} == {1}
+    run.revise(3, verdict="blurred")
+    assert run.told[-1] == (0, "open", 3, 3)
+    run.add("sharp", recollects=0)
+    run.add("sharp", recollects=4)
+    assert run.remarks == ["", "", "", "", "replaces frame 0 once more: frame 4 came for it and was sharp"]
+
+
+def test_of_an_acquisition_that_has_ended_nothing_is_asked_for(run):
+    run.add("sharp")
+    run.add("blurred")
+    run.add("sharp", recollects=1)
+    run.take(run.requests.end(lambda name: True, at=9.0))
+    row = run.rows["scan", 0]
+    blurred = msgspec.structs.replace(row, verdict="blurred", blur_length_px=6.0)
+    assert run.requests.revision(row, blurred, at=9.0, ended=True) == []
+    assert run.requests.frame(msgspec.structs.replace(blurred, index=5), Frame(pixels=PIXELS, index=5), at=9.0,
+                              ended=True) == []
+    again = run.rows["scan", 2]
+    failed = msgspec.structs.replace(again, verdict="blurred")
+    (request, came), = run.requests.revision(again, failed, at=9.0, ended=True)
+    assert (request.state, request.served_by, came) == ("expired", None, 2)
+    assert request.reason.endswith("; the acquisition has ended")
+    assert run.requests.open() == []
+
+
 def test_a_person_asks_and_withdraws(run):
     run.add("sharp")
     run.take(run.requests.ask(run.rows["scan", 0], at=5.0, who="ANNA", reason="a crack", priority=3))

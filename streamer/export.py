@@ -12,7 +12,7 @@ import importlib.util
 import platform
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ from streamer.errors import SessionError
 from streamer.journal import Journal
 from streamer.nexus import unit_of, write_nexus
 from streamer.records import Accounting, Alert, CalibrationState, FlowResult, FrameRow, Recollection, SpectraResult
-from streamer.replacement import in_force
+from streamer.replacement import in_force, replaced_by
 
+FRAME_COLUMNS = (*FrameRow.__struct_fields__, "replaced_by")
+"""Of the tables of frames."""
 _LIBRARIES = ("numpy", "scipy", "scikit-image", "opencv-python-headless", "pyzmq", "h5py", "tifffile", "msgspec")
 
 
@@ -73,7 +75,7 @@ def export_session(folder: Path, out: Path | None = None, *, complete: bool = Fa
 
 def write_frames(journal: Journal, path: Path) -> None:
     """Write one line per frame, in order of arrival."""
-    _write_table(path, FrameRow.__struct_fields__, map(msgspec.structs.asdict, (row for _, row in journal.rows())))
+    _write_table(path, FRAME_COLUMNS, _frames(journal))
 
 
 def write_alerts(journal: Journal, path: Path) -> None:
@@ -90,12 +92,21 @@ def write_recollections(journal: Journal, path: Path) -> None:
 
 def write_frames_parquet(journal: Journal, path: Path) -> None:
     """Write the table of frames as Parquet; units are in the metadata of the columns."""
-    _write_parquet(path, FrameRow.__struct_fields__, [msgspec.structs.asdict(row) for _, row in journal.rows()])
+    _write_parquet(path, FRAME_COLUMNS, list(_frames(journal)))
 
 
 def write_alerts_parquet(journal: Journal, path: Path) -> None:
     """Write the table of alerts as Parquet."""
     _write_parquet(path, Alert.__struct_fields__, [msgspec.structs.asdict(alert) for _, alert in journal.alerts()])
+
+
+def _frames(journal: Journal) -> Iterator[dict[str, Any]]:
+    """Yield the rows with the number of the frame that stands in the place of each, one by one: there may be many."""
+    again = [row for _, row in journal.rows() if row.recollects is not None]
+    concerned = {(row.acquisition, index) for row in again for index in (row.index, row.recollects)}
+    replaced = replaced_by(row for _, row in journal.rows() if (row.acquisition, row.index) in concerned)
+    for _, row in journal.rows():
+        yield msgspec.structs.asdict(row) | {"replaced_by": replaced.get((row.acquisition, row.index))}
 
 
 def _write_parquet(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

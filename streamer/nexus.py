@@ -15,6 +15,7 @@ import numpy as np
 from streamer.clock import utc_text
 from streamer.journal import Journal
 from streamer.records import FlowResult, FrameRow
+from streamer.replacement import in_force
 
 UNITS = {"px": "pixel", "px2": "pixel^2", "nm": "nm", "um": "um", "deg": "degree", "ms": "ms", "s": "s", "ev": "eV"}
 """Last part of a column's name: its unit in NeXus."""
@@ -24,7 +25,7 @@ _PLOTS: Mapping[str, tuple[str, ...]] = {
     "drift": ("drift_y_px", "drift_x_px", "drift_sigma_px", "trend_y_px", "trend_x_px", "jitter_y_px", "jitter_x_px"),
     "sharpness": ("blur_length_px", "blur_length_sigma_px", "blur_limit_px", "blur_angle_deg", "blur_score"),
 }
-"""Groups that a viewer can draw; the first column is the signal."""
+"""Groups that a viewer can draw, of the frames in force; the first column is the signal."""
 
 
 def write_nexus(journal: Journal, path: Path) -> None:
@@ -41,7 +42,7 @@ def write_nexus(journal: Journal, path: Path) -> None:
         _write_process(entry, journal, meta)
         rows = [row for _, row in journal.rows()]
         _write_columns(_group(entry, "frames", "NXcollection"), rows)
-        shots = [row for row in rows if row.kind == "projection"]
+        shots = in_force(row for row in rows if row.kind == "projection")
         for name, columns in _PLOTS.items():
             _write_plot(_group(entry, name, "NXdata", signal=columns[0], axes="index"), shots, columns)
         for number, flow in enumerate(journal.flows()):

@@ -36,14 +36,34 @@ def in_force(rows: Iterable[FrameRow]) -> list[FrameRow]:
     [8]
     """
     ordered = list(rows)
-    known = {(row.acquisition, row.index): row for row in ordered}
-    places = [_place(row, known) for row in ordered]
+    places, best = _settle(ordered)
+    return [best[place] for place in dict.fromkeys(places)]
+
+
+def replaced_by(rows: Iterable[FrameRow]) -> dict[_Key, int]:
+    """Return the frames that do not stand, by acquisition and number, with the number of the one in their place.
+
+    Parameters
+    ----------
+    rows : iterable of FrameRow
+        In order of arrival; those that neither replace nor are replaced may be left out.
+    """
+    ordered = list(rows)
+    places, best = _settle(ordered)
+    return {(row.acquisition, row.index): best[place].index for place, row in zip(places, ordered, strict=True)
+            if best[place] is not row}
+
+
+def _settle(rows: list[FrameRow]) -> tuple[list[_Key], dict[_Key, FrameRow]]:
+    """Return the place of every row, and the row that stands in each place."""
+    known = {(row.acquisition, row.index): row for row in rows}
+    places = [_place(row, known) for row in rows]
     best: dict[_Key, FrameRow] = {}
-    for place, row in zip(places, ordered, strict=True):
+    for place, row in zip(places, rows, strict=True):
         held = best.get(place)
         if held is None or _WORTH[row.verdict] >= _WORTH[held.verdict]:
             best[place] = row
-    return [best[place] for place in dict.fromkeys(places)]
+    return places, best
 
 
 def _place(row: FrameRow, known: Mapping[_Key, FrameRow]) -> _Key:

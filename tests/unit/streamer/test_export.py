@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamer.errors import SessionError
-from streamer.export import export_session
+from streamer.export import FRAME_COLUMNS, export_session
 from streamer.journal import Batch, Journal
 from streamer.records import FlowResult, FrameRow
 
@@ -32,6 +32,24 @@ def test_a_table_reads_back_to_the_last_bit(tmp_path: Path) -> None:
         (row,) = csv.DictReader(file)
     assert float(row["drift_y_px"]) == 0.1 + 0.2
     assert (row["provisional"], row["verdict"], row["problems"]) == ("1", "", 'odd, "quoted"; text')
+
+
+def test_tables_and_plots_tell_which_frames_stand(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [FrameRow(index=index, acquisition=name, view="main", kind="projection", verdict=verdict, recollects=number,
+                     drift_y_px=float(index), blur_length_px=0.5)
+            for name, index, verdict, number in (("a", 0, "sharp", None), ("a", 1, "blurred", None),
+                                                 ("b", 1, "blurred", None), ("a", 2, "sharp", 1))]
+    with Journal(tmp_path, create=True) as journal:
+        journal.write(Batch(rows=list(enumerate(rows, start=1)), settings=[(0, "", "x")]))
+    export_session(tmp_path, complete=True)
+    with (tmp_path / "frames.csv").open(newline="") as file:
+        assert [line["replaced_by"] for line in csv.DictReader(file)] == ["", "2", "", ""]
+    assert parquet.read_table(tmp_path / "frames.parquet").column("replaced_by").to_pylist() == [None, 2, None, None]
+    with h5py.File(tmp_path / "session.nxs") as file:
+        assert file["entry/frames/index"][()].tolist() == [0, 1, 1, 2]
+        assert file["entry/drift/drift_y_px"][()].tolist() == [0, 2, 1]
+        assert file["entry/sharpness/index"][()].tolist() == [0, 2, 1]
 
 
 def test_fields_of_two_acquisitions_and_grids_live_in_one_file(tmp_path: Path) -> None:
@@ -98,7 +116,7 @@ def test_tables_as_parquet_keep_numbers_texts_and_units(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     export_session(_session(tmp_path), complete=True)
     table = parquet.read_table(tmp_path / "frames.parquet")
-    assert table.column_names == list(FrameRow.__struct_fields__)
+    assert table.column_names == list(FRAME_COLUMNS)
     assert table.column("drift_y_px").to_pylist() == [0.1 + 0.2]
     assert table.column("verdict").to_pylist() == [None]
     assert table.schema.field("drift_y_px").metadata == {b"unit": b"pixel"}

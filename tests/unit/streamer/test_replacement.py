@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.records import FrameRow
-from streamer.replacement import in_force
+from streamer.replacement import in_force, replaced_by
 
 
 def row(index: int, verdict: str | None = "sharp", recollects: int | None = None, **columns: object) -> FrameRow:
@@ -35,6 +35,11 @@ def test_which_rows_stand(rows, standing):
     assert [found.index for found in in_force(rows)] == standing
 
 
+def test_what_does_not_stand_names_what_does():
+    rows = [row(0), row(1, "blurred"), row(2), row(3, "blurred", 1), row(4, "sharp", 1), row(5, "blurred", 2)]
+    assert replaced_by(rows) == {("a", 1): 4, ("a", 3): 4, ("a", 5): 2}
+
+
 @given(st.lists(st.tuples(st.sampled_from(["sharp", "blurred", "bad", "undecided", None]),
                           st.one_of(st.none(), st.integers(0, 12))), max_size=12))
 def test_every_place_has_one_row_whatever_names_what(named):
@@ -43,5 +48,8 @@ def test_every_place_has_one_row_whatever_names_what(named):
     assert len({found.index for found in standing}) == len(standing) <= len(rows)
     assert {found.index for found in standing} <= {found.index for found in rows}
     assert {found.index for found in rows if found.recollects is None} or not rows or standing
+    replaced = replaced_by(rows)
+    assert {key[1] for key in replaced} == {found.index for found in rows} - {found.index for found in standing}
+    assert set(replaced.values()) <= {found.index for found in standing}
     again = in_force(standing)
     assert len(again) <= len(standing)

@@ -18,6 +18,7 @@ from streamer.imaging.flow_composition import agreed
 from streamer.imaging.warp import Pose
 from streamer.journal import Journal
 from streamer.records import Command, FlowResult, FrameRow
+from streamer.replacement import replaced_by
 from streamer.service.pictures import Picture, check_size, find_row, read_picture, settings_of
 from streamer.settings import Settings
 from streamer.tracking.deformation import SMALLEST_OVERLAP, Deformation
@@ -113,7 +114,7 @@ def measure_pair(recording: Recording, folder: Path, first: int, second: int, *,
         back, _ = _between(end, start, msgspec.structs.replace(settings, flow=fine))
         field, remark = _checked(field, back)
         problems = *problems, remark
-    return PairReport(field, (*_remarks(reference, moved), *problems))
+    return PairReport(field, (*_remarks(reference, moved), *_better(rows, reference, moved), *problems))
 
 
 class StackFields:
@@ -239,6 +240,13 @@ def _remarks(reference: FrameRow, moved: FrameRow) -> list[str]:
     if abs(turn_deg) >= LEAST_TURN_DEG:
         remarks.append(f"a rotation of {turn_deg:+.2f} deg is part of the displacement")
     return remarks
+
+
+def _better(rows: Iterable[FrameRow], *chosen: FrameRow) -> list[str]:
+    """Name what was taken again for the frames that were chosen."""
+    better = replaced_by(rows)
+    named = [(row.index, better.get((row.acquisition, row.index))) for row in chosen]
+    return [f"frame {number} stands in the place of frame {index}" for index, number in named if number is not None]
 
 
 def _because(row: FrameRow) -> str:

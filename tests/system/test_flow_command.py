@@ -162,6 +162,15 @@ def analysed(folder: Path) -> Path:
     return folder / "analysed"
 
 
+def test_a_frame_that_was_taken_again_is_compared_and_the_better_one_named(folder: Path, capsys) -> None:
+    made = [msgspec.structs.replace(row, recollects=BLURRED if row.index == 6 else None) for row in rows()]
+    write_session(folder / "again", made, recording={"path": str(folder / "scan.tif"),
+                                                     "flat": str(folder / "flats.tif")})
+    flow(folder, 0, BLURRED, session="again")
+    said = capsys.readouterr().out
+    assert "frame 2 is blurred (4.2 px): errors may exceed sigma; frame 6 stands in the place of frame 2" in said
+
+
 def test_it_is_the_field_of_the_pipeline(folder: Path, analysed: Path) -> None:
     with h5py.File(analysed / "flow.h5") as file:
         stored, last = file["frames/000006/displacement_px"][()], dict(file["frames/000006"].attrs)

@@ -7,6 +7,7 @@ import math
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,13 +105,15 @@ class Service:
         self._keeper = Keeper(folder, kept_mb=settings.pictures.kept_mb)
         self._continuity = Continuity(self, folder)
         self.conveyor = Conveyor(settings, self.recorder, self._executor, ahead=worker_count(settings.engine),
-                                 on_flow=self._follow, on_image=self._show, memory=self._continuity.memory)
+                                 on_flow=self._follow, on_image=lambda *seen: self._unshown.append(seen),
+                                 memory=self._continuity.memory)
         self._watcher = Watch(self.conveyor.alarms.is_active, waits=policy == "block")
         self._received = Rate()
         self._measured = Rate()
         self._last_frame: float | None = None
         self._arrived = 0.0   # the same on a clock that never steps
         self._last_image = self._last_field = -math.inf
+        self._unshown: deque[tuple[Frame, Outcome]] = deque()
         self._shown: Key | None = None
         self._beside_image: dict[str, AnyArray] = {}
         self._next_tick = 0.0
@@ -184,6 +187,7 @@ class Service:
         else:
             self.note(matter)
             self.conveyor.offer(matter)
+        self._show_new()
         self.recorder.commit()
         self._continuity.keep()
         return True
@@ -196,6 +200,7 @@ class Service:
         self.conveyor.step()
         self._measured.tick()
         self.recorder.commit()
+        self._show_new()
 
     def note(self, item: Item) -> None:
         """Take note of which acquisitions are open, and of when a frame came."""
@@ -237,6 +242,11 @@ class Service:
             return
         self._last_field = now
         self._lane.put(task)
+
+    def _show_new(self) -> None:
+        """Make the pictures of what was measured; rows and alerts need not wait for them."""
+        while self._unshown:
+            self._show(*self._unshown.popleft())
 
     def _show(self, frame: Frame, outcome: Outcome) -> None:
         """Keep the picture of every frame, and send the newest one, not more often than asked for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -112,10 +112,9 @@ class Calibration:
             self._compare(frame.pixels)
         else:
             self._darks, self._dark = _fold(self._darks, self._dark, frame.pixels, self._settings.darks)
-            self._hot = self._light = None
+            self._hot = self._light = self._correction = None
             self._noise.dark(frame.pixels)
         self._version += 1
-        self._correction = None
         return problem
 
     def _compare(self, pixels: AnyArray) -> None:
@@ -133,6 +132,8 @@ class Calibration:
             one, other = (correct(flat, correction, zinger_sigma=sigma) for flat in (before, pixels))
             noise.add(compare_flats(one, other, correction.weight),
                       brightest=self._light.brightest * correction.open_beam)
+            shape, counts_per_photon = noise.result(self._light)   # the rest of the correction stays
+            self._correction = replace(correction, noise=shape, counts_per_photon=counts_per_photon)
 
     def correction(self, shape: tuple[int, ...]) -> Correction:
         """Return the correction for frames of `shape`: that of `IDENTITY` when there is none for it."""

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.acquisitions import received
+from support.live import live
 from support.scenes import Scene
 
+from streamer.clock import unix_of
 from streamer.journal import Journal
 from streamer.records import EndOfAcquisition, Frame
 from streamer.service.offline import analyse
@@ -21,12 +23,12 @@ SPEED_PX = 2.5
 CADENCE_S = 30.0
 
 
-def way(frames: int, *, back: int = 0) -> list[Frame]:
+def way(frames: int, *, back: int = 0, blurred: int | None = None) -> list[Frame]:
     rng, scene = np.random.default_rng(501), Scene(500, SHAPE, margin=90)
     drifts = [SPEED_PX * index for index in range(frames)]
     drifts += [drifts[-1] - 2.0 * SPEED_PX * (index + 1) for index in range(back)]
-    return [Frame(pixels=scene.frame(rng, photons=1000.0, drift=(0.0, drift)), index=index, acquisition="scan",
-                  view="main", exposed_at=1e9 + CADENCE_S * index, pixel_size_nm=40.0)
+    return [Frame(pixels=scene.frame(rng, photons=1000.0, drift=(0.0, drift), length_px=8.0 * (index == blurred)),
+                  index=index, acquisition="scan", view="main", exposed_at=1e9 + CADENCE_S * index, pixel_size_nm=40.0)
             for index, drift in enumerate(drifts)]
 
 
@@ -64,3 +66,19 @@ def test_a_region_of_interest_goes_before_the_whole_view(tmp_path: Path) -> None
     motion, = json.loads((folder / "summary.json").read_text())["motion"]
     assert motion["leaving"]["visible_share"] == pytest.approx(1.0)
     assert motion["leaving"]["frames"] == pytest.approx((200 - 140) / SPEED_PX - 19.0, abs=1.0)
+
+
+def test_a_request_makes_sense_until_the_view_is_left(tmp_path: Path) -> None:
+    blurred, left = 25, math.floor(100.0 / SPEED_PX) + 1
+    frames = way(left + 3, blurred=blurred)
+    with live(tmp_path, "flow.enabled=false", "calibration.recognise=false", "recollect.shortest_px=4") as running:
+        running.sender.send(frames)
+        running.collect("frame", len(frames))
+    with Journal(tmp_path) as journal:
+        (_, request), = journal.recollections()
+    assert request.index == blurred
+    assert request.deadline_frames == pytest.approx(left - blurred, abs=2)
+    assert unix_of(request.deadline_at) == pytest.approx(
+        (unix_of(request.requested_at) or 0.0) + (request.deadline_frames or 0.0) * CADENCE_S, abs=0.01)
+    assert (request.state, request.reason.partition("; ")[2]) == (
+        "expired", "the region of interest has left the field of view")

@@ -171,6 +171,42 @@ def test_killed_twice_it_goes_on_as_if_never_interrupted(
     assert accounting["missing"]["count"] == 0
 
 
+def test_what_people_were_told_and_asked_for_survives_a_kill_at_once(lives: Lives, frames: list[Frame]) -> None:
+    def story() -> dict[str, Any]:
+        history = lives.client.history()
+        return {name: history[name] for name in ("alerts", "recollections")}
+
+    ask = lives.client.request
+    lives.start("--set", "flow.enabled=false", "--set", "alerts.escalate_s=0", "--set", "blur.tolerance_px=10")
+    sender = lives.sender = Sender(lives.frames)
+    lives.listen("status", 1)
+    sender.send(frames[:17])
+    sender.socket.send_multipart([b"not json", b"x"])
+    wait_until(lambda: "malformed" in {alert["rule"] for alert in story()["alerts"]}, what="all alerts", timeout_s=60.0)
+    alerts = {alert["rule"]: alert["id"] for alert in story()["alerts"]}
+    ask("acknowledge", alert=alerts["blurred_frame"], who="ANNA", note="a lorry")
+    ask("shelve", alert=alerts["malformed"], minutes=30, who="BEN")
+    ask("withdraw", recollection=1, who="ANNA")
+    ask("override", index=3, acquisition="scan", verdict="blurred", who="BEN")
+    ask("recollect", index=2, acquisition="scan", who="ANNA", reason="a crack", priority=3)
+    lives.end(signal.SIGKILL)   # with the answer in hand
+    with Journal(lives.folder) as journal:
+        asked = [request for _, request in journal.recollections()]
+        known = [alert for _, alert in journal.alerts()]
+    assert [(request.index, request.state) for request in asked] == [
+        (5, "withdrawn"), (13, "open"), (14, "open"), (3, "open"), (2, "open")]
+    lives.start()
+    wait_until(lambda: bool(lives.client.history()["alerts"]), what="an answer", timeout_s=60.0)
+    after = story()
+    assert after["recollections"] == msgspec.to_builtins(asked)
+    assert after["alerts"][:len(known)] == msgspec.to_builtins(known)
+    again = msgspec.structs.replace(frames[-1], index=24, recollects=2)
+    sender.send([*frames[17:], again])   # a sharp one
+    wait_until(lambda: story()["recollections"][-1]["served_by"] == 24, what="a served request", timeout_s=60.0)
+    ask("shelve", alert=alerts["malformed"], minutes=0, who="BEN")
+    lives.end(signal.SIGTERM)
+
+
 def test_a_second_streamer_is_refused_while_the_first_is_at_it(lives: Lives, tmp_path: Path) -> None:
     lives.start()
     other = Lives(tmp_path / "session")

@@ -45,10 +45,6 @@ class OpenRequests:
         others = {number: other for number, other in self._requests.items() if number != request.id}
         self._requests = others | ({request.id: request} if request.state == "open" else {})
 
-    def replace(self, requests: list[Recollection]) -> None:
-        """Take all that are open from the heartbeat."""
-        self._requests = {request.id: request for request in requests}
-
     def sorted(self) -> list[Recollection]:
         """List them, the most urgent first."""
         return sorted(self._requests.values(), key=lambda request: (-request.priority, request.id))

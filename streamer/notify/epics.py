@@ -192,10 +192,6 @@ class Variables:
         self._post("RecollectFrame", requests[0].index if requests else -1, severity, message)
 
     def _show_status(self, status: Status) -> None:
-        before = self._requests.sorted()
-        self._requests.replace(status.recollections)
-        if self._requests.sorted() != before:
-            self._show_requests()
         if int(status.at) != self._beat:
             self._beat = int(status.at)
             problems = "; ".join(status.problems)

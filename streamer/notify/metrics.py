@@ -84,7 +84,6 @@ class Metrics:
             self._requests.update(matter)
         else:
             self._status = matter
-            self._requests.replace(matter.recollections)
 
     def close(self) -> None:
         """Stop listening."""

@@ -85,13 +85,15 @@ def test_the_heartbeat_gives_the_rest(metrics: Metrics) -> None:
     motion = ViewMotion(view='a "b"\\', frames=3, trend_y_px=0.0, trend_x_px=0.0, speed_y_px=0.25, speed_x_px=-1.5,
                         jitter_y=axis, jitter_x=axis, leaving=Leaving())
     metrics.show(status(queue=3, queue_limit=64, received_hz=20.0, problems=["a", "b"], motion=[motion],
-                        recollections=[request(1), request(2)], disk_free_gb=2.0, last_frame_age_s=1.5,
+                        recollections=[request(60)], disk_free_gb=2.0, last_frame_age_s=1.5,
                         accounting=Accounting(received=100, measured=90, missing=Tally(count=7),
                                               dropped=Tally(count=10))))
+    for number in range(1, 61):   # more than a heartbeat lists
+        metrics.show(request(number))
     metrics.show(request(1, state="served"))
     found = scrape(metrics)
     for name, value in {"uptime_seconds": 2.5, "queue_frames": 3, "queue_limit_frames": 64, "received_hz": 20,
-                        "problems": 2, "recollections_open": 1, "disk_free_bytes": 2e9, "frames_received_total": 100,
+                        "problems": 2, "recollections_open": 59, "disk_free_bytes": 2e9, "frames_received_total": 100,
                         "last_frame_age_seconds": 1.5, "frames_measured_total": 90}.items():
         assert found[f"txm_{name}", ()] == value, name
     assert found["txm_frames_lost_total", ("missing",)] == 7

@@ -16,7 +16,7 @@ from support.waiting import wait_until
 from streamer.errors import ChannelError, SessionError
 from streamer.journal import Journal
 from streamer.notify import Matter, is_over
-from streamer.records import Alert, FrameRow, Status
+from streamer.records import Alert, FrameRow, Recollection, Status
 from streamer.service import presenter
 from streamer.service.herald import Herald
 from streamer.service.presenter import Presenter
@@ -286,11 +286,14 @@ def test_a_display_that_does_not_keep_up_is_named(monkeypatch: pytest.MonkeyPatc
     assert screen.seen[-1] == row(19)
 
 
-def test_displays_know_the_alerts_of_before(tmp_path: Path) -> None:
+def test_displays_know_the_alerts_and_requests_of_before(tmp_path: Path) -> None:
     metrics = pytest.importorskip("prometheus_client")
     assert metrics
     with Journal(tmp_path, create=True) as journal:
         run = Run(journal)
+        for number, state in enumerate(("served", *["open"] * 60), start=1):
+            run.recorder.recollection(Recollection(id=number, requested_at="", acquisition="scan", index=number,
+                                                   view="main", reason="blurred", state=state))   # type: ignore[arg-type]
         run.record(alert(1), alert(2, state="closed"))
         run.close()
     with Journal(tmp_path, create=True, resume=True) as journal:
@@ -299,3 +302,4 @@ def test_displays_know_the_alerts_of_before(tmp_path: Path) -> None:
         herald.close(Recorder(journal))
         (shown,) = herald._displays
         assert shown._open.labels("MAJOR")._value.get() == 1   # type: ignore[attr-defined]
+        assert len(shown._requests.sorted()) == 60   # type: ignore[attr-defined]

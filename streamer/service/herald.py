@@ -65,8 +65,10 @@ class Herald:
     def start(self, journal: Journal) -> None:
         """Begin to tell and to show, with what an earlier run has left."""
         self._presenters = [Presenter(display) for display in self._displays]
-        for _, known in (*journal.alerts(), *journal.recollections()):
-            self._show(known)
+        for _, alert in journal.alerts():
+            self._show(alert)
+        for _, request in journal.recollections():
+            self._show(request)
         for messenger in self._messengers:
             courier = self._couriers[messenger.name] = Courier(messenger, self._settings, session=self._session)
             courier.refill(list(journal.undelivered(messenger.name, limit=WAITING)))

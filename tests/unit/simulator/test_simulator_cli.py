@@ -164,7 +164,8 @@ def test_speed_without_times_says_so(run: Command, real_data: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_cleanly(number: int) -> None:
-    with started("run", "still", *TINY, "--bind", "tcp://127.0.0.1:0", "--pattern", "push", "--wait", "0") as (
+    size = "--size", "64x80", "--frames", "200"   # nobody is so slow that it ends by itself
+    with started("run", "still", *size, "--bind", "tcp://127.0.0.1:0", "--pattern", "push", "--wait", "0") as (
             process, endpoint), zmq.Context() as context, context.socket(zmq.PULL) as receiver:
         receiver.set_hwm(1)
         receiver.connect(endpoint)

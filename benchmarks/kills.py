@@ -225,6 +225,7 @@ def judge(folder: Path, sender: Sender, listener: Listener, seed: int) -> list[l
     with Journal(folder) as journal:
         kept = {(row.acquisition, row.index): (sequence, row) for sequence, row in journal.rows()}
         alerts = {alert.id: sequence for sequence, alert in journal.alerts()}
+        requests = {request.id: sequence for sequence, request in journal.recollections()}
         events = Counter(event.kind for event in journal.events())
         accounting, parts = journal.meta()["accounting"], journal.meta()["accounting_by_acquisition"]
         revisions = [int(command.arguments["value"]) for _, command, _ in journal.commands() if command.op == "set"]
@@ -236,6 +237,7 @@ def judge(folder: Path, sender: Sender, listener: Listener, seed: int) -> list[l
     lost = sum(kept.get((header["acquisition"], header["index"]), (0, None))[0] < sequence
                for sequence, header in published)
     lost_alerts = sum(alerts.get(header["id"], 0) < sequence for sequence, header in listener.heard["alert"])
+    lost_requests = sum(requests.get(header["id"], 0) < sequence for sequence, header in listener.heard["recollect"])
     again = {topic: sum(later[0] <= earlier[0] for earlier, later in itertools.pairwise(heard))
              for topic, heard in listener.heard.items()}
     order = [row for _, row in kept.values() if not row.problems.startswith("dropped")]
@@ -257,6 +259,7 @@ def judge(folder: Path, sender: Sender, listener: Listener, seed: int) -> list[l
         ["messages heard", "", ", ".join(f"{len(heard)} {topic}" for topic, heard in listener.heard.items())],
         ["published rows that are lost", "0", str(lost)],
         ["published alerts that are lost", "0", str(lost_alerts)],
+        ["published requests to take a frame again that are lost", "0", str(lost_requests)],
         ["sequence numbers used twice", "0", str(sum(again.values()))],
         ["frames measured twice", "0", str(measured + dropped - len(kept) + events["duplicate"])],
         ["frames from the first to the last that are not accounted for", "0",

@@ -114,6 +114,27 @@ def _check_session(folder: Path) -> None:
     assert float(line["stage_x_um"]) == pytest.approx(0.4 * BLURRED * 0.03324, abs=0.02)
 
 
+def test_a_frame_that_comes_twice_or_once_more_changes_no_request(
+    frames: list[Frame], projections: list[Frame], tmp_path: Path
+) -> None:
+    first, other = (again(projections[0], index, at=UNTIL + index - FRAMES) for index in (FRAMES, FRAMES + 1))
+    small = msgspec.structs.replace(first, index=FRAMES + 2, pixels=np.zeros((100, 100), np.uint16))
+    with live(tmp_path, "flow.enabled=false") as running:
+        running.sender.send([*frames[:-2], first, first, other, small])
+        until(running, "frame", lambda header: header["index"] == FRAMES + 2)
+        requests = running.client.history()["recollections"]
+    with Journal(tmp_path) as journal:
+        problems = {row.index: row.problems for _, row in journal.rows() if row.recollects is not None}
+        assert [row.index for row in in_force(row for _, row in journal.rows())].count(FRAMES + 1) == 1
+        (_, told), = ((number, alert) for number, alert in journal.alerts() if alert.rule == "blurred_frame")
+    assert [(request["index"], request["state"], request["tries"], request["served_by"]) for request in requests] == [
+        (BLURRED, "served", 1, FRAMES)]
+    assert problems[FRAMES] == "came again, the copy was refused"
+    assert problems[FRAMES + 1] == f"replaces frame {BLURRED} once more: frame {FRAMES} came for it and was sharp"
+    assert problems[FRAMES + 2].endswith(f"does not replace frame {BLURRED}: it could not be measured")
+    assert (told.state, told.recollected_as) == ("recollected", FRAMES)
+
+
 @pytest.fixture(scope="module")
 def running(frames: list[Frame], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A service that has seen ten projections, one of them blurred."""

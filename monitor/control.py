@@ -14,6 +14,7 @@ from monitor.alert_words import PRIORITIES, severity_words, state_words
 from monitor.dialogs import Forms, Line, Told
 from monitor.panels.base import Action, Scene
 from monitor.panels.parts import Entry, pop_up
+from monitor.reporter import Reporter
 from monitor.rows import Key
 from monitor.store import is_shelved, is_waiting
 from monitor.words import verdict_word
@@ -50,7 +51,7 @@ class Control(QtCore.QObject):
         Action("M", "note", "note about the selected frame, else the session", changes=True),
         Action("Shift+R", "set_reference", "make the newest frame the reference", changes=True),
         Action("Ctrl+S", "save_session", "write the files of the session now"),
-        Action("Ctrl+R", "show_report", "where the session is, how to report on it"),
+        Action("Ctrl+R", "show_report", "where the session is, and a report on it"),
         Action("Ctrl+U", "introduce", "who you are: goes with all you do here"),
     )
     asked = QtCore.Signal(str, object)
@@ -65,6 +66,8 @@ class Control(QtCore.QObject):
         self.forms = Forms(window)
         self.menu: QtWidgets.QMenu | None = None
         self.report: Told | None = None
+        self.reporter = Reporter(self)
+        self.reporter.told.connect(self.told.emit)
         self._who = str(settings.value("who") or "") if settings is not None else ""
 
     @property
@@ -178,7 +181,7 @@ class Control(QtCore.QObject):
         self.asked.emit("snapshot", {})
 
     def show_report(self) -> None:
-        """Say where the session is and which command reports on it."""
+        """Say where the session is and which command reports on it; offer to do so where it can be read from here."""
         status = self._scene().status
         if status is None or not status.session_dir:
             self.told.emit("where the session is becomes known with the first status of the streamer")
@@ -189,7 +192,9 @@ class Control(QtCore.QObject):
         self.report = report = Told(
             self._window, "Report", f"The session is in {folder} on the machine of the streamer; Ctrl+S brings its "
             "files up to date. This command, given there, writes a report:",
-            f"txm-streamer report {shlex.quote(folder)} --out {shlex.quote(folder.rstrip('/') + '/report.html')}")
+            f"txm-streamer report {shlex.quote(folder)} --out {shlex.quote(folder.rstrip('/') + '/report.html')}",
+            verb="Write it now" if self.reporter.can_read(folder) else "")
+        report.confirmed.connect(lambda: self.reporter.write(folder))
         report.destroyed.connect(lambda: self._forget(report))
         report.show()
 

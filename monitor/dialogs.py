@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from pyqtgraph.Qt import QtCore, QtWidgets
 
+from monitor.panels.parts import Combo
+
 WIDTH_PX = 460
 _WIDEST_PX = 900
 _LONGEST = 2000
@@ -147,9 +149,14 @@ class Told(QtWidgets.QDialog):
     title, about : str
     text : str
         Goes to the clipboard at a click.
+    verb : str
+        Of the button that does it at once; empty for none.
     """
 
-    def __init__(self, parent: QtWidgets.QWidget, title: str, about: str, text: str) -> None:
+    confirmed = QtCore.Signal()
+    """It is to be done at once."""
+
+    def __init__(self, parent: QtWidgets.QWidget, title: str, about: str, text: str, *, verb: str = "") -> None:
         super().__init__(parent)
         self.setWindowTitle(title)
         self.setAttribute(QtCore.Qt.WidgetAttribute.WA_DeleteOnClose)
@@ -164,21 +171,25 @@ class Told(QtWidgets.QDialog):
         copy, close = QtWidgets.QPushButton("Copy"), QtWidgets.QPushButton("Close")
         copy.clicked.connect(lambda: QtWidgets.QApplication.clipboard().setText(text))
         copy.setAutoDefault(False)
-        close.setDefault(True)
         close.clicked.connect(self.close)
+        self.do = QtWidgets.QPushButton(verb)
+        self.do.clicked.connect(self.confirmed.emit)
+        self.do.clicked.connect(self.close)
+        (self.do if verb else close).setDefault(True)
         body, row = QtWidgets.QVBoxLayout(self), QtWidgets.QHBoxLayout()
         row.addStretch(1)
-        row.addWidget(copy)
-        row.addWidget(close)
+        for button in (copy, close, self.do):
+            row.addWidget(button)
         body.addWidget(words)
         body.addWidget(self.line)
         body.addLayout(row)
+        self.do.setVisible(bool(verb))
         self.copy = copy
 
 
 def _field(line: Line) -> QtWidgets.QLineEdit | QtWidgets.QComboBox:
     if line.choices:
-        box = QtWidgets.QComboBox()
+        box = Combo()
         box.addItems(list(line.choices))
         box.setCurrentText(line.value)
         return box

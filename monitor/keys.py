@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
@@ -97,9 +97,20 @@ def fill_menus(bar: QtWidgets.QMenuBar, bound: Iterable[Bound], *, locked: str) 
         menus[menu].addAction(entry)
 
 
+class _Keys(QtWidgets.QDialog):
+    """Goes as it came: with ?."""
+
+    def keyPressEvent(self, event: Any) -> None:
+        """Close with ?, too."""
+        if event.text() == "?":
+            self.close()
+        else:
+            super().keyPressEvent(event)
+
+
 def keys_dialog(parent: QtWidgets.QWidget, bound: Iterable[Bound]) -> QtWidgets.QDialog:
     """List all keys, by menu."""
-    dialog = QtWidgets.QDialog(parent)
+    dialog = _Keys(parent)
     dialog.setWindowTitle("Keys")
     columns = QtWidgets.QHBoxLayout(dialog)
     columns.setSpacing(24)

@@ -486,3 +486,26 @@ def test_a_sharp_frame_taken_again_is_good_news_though_nobody_acknowledged(
     shown = panel.model.data(panel.model.index(0, 0), QtCore.Qt.ItemDataRole.ForegroundRole)
     assert shown.name() == filled.theme.dim
     assert "none to acknowledge" in panel._legend.text()
+
+
+def test_a_report_is_written_where_the_session_can_be_read(
+    filled: Window, streamer: FakeStreamer, qtbot: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, text in (("session.sqlite", ""), ("streamer/cli.py", "import sys; open(sys.argv[-1], 'w').write('a')"),
+                       ("streamer/__init__.py", "")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))   # a command that is quick
+    streamer.status(session_dir=str(tmp_path))
+    qtbot.waitUntil(lambda: filled.store.status.session_dir == str(tmp_path))
+    qtbot.keyClick(filled, Keys.Key_R, Control)
+    report = filled.control.report
+    qtbot.waitUntil(report.isActiveWindow)
+    qtbot.keyClick(report, Keys.Key_Return)
+    qtbot.waitUntil(lambda: message(filled) == f"the report is ready: {tmp_path / 'report.html'}")
+    assert (tmp_path / "report.html").read_text() == "a"
+    (tmp_path / "streamer/cli.py").write_text("raise SystemExit('txm-streamer: the journal is damaged')")
+    filled.control.reporter.write(str(tmp_path))
+    filled.control.reporter.write(str(tmp_path))
+    assert message(filled).startswith("a report is being written already")
+    qtbot.waitUntil(lambda: message(filled) == "no report: txm-streamer: the journal is damaged")

@@ -73,6 +73,16 @@ def state_words(alert: Alert, now: datetime | None = None) -> str:
     return ", ".join(parts)
 
 
+def brief_words(alert: Alert) -> str:
+    """Return the text of an alert without the frame that stands beside it.
+
+    >>> fields = {"id": 1, "raised_at": "", "severity": "MAJOR", "rule": "", "index": 4}
+    >>> [brief_words(Alert(**fields, text=text)) for text in ("frame 4 is blurred: 3.3 px", "frames 4 to 7 missing")]
+    ['blurred: 3.3 px', 'frames 4 to 7 missing']
+    """
+    return alert.text.removeprefix(f"frame {alert.index} ").removeprefix("is ")
+
+
 def alert_detail(alert: Alert, now: datetime | None = None) -> str:
     """Write all that is known of an alert, a line each."""
     where = [f"frame {alert.index}" if alert.index is not None else "", alert.acquisition,

@@ -172,6 +172,7 @@ class Docks(QtCore.QObject):
         return zlib.crc32(f"{LAYOUT} {names}".encode()) & 0x7FFFFFFF
 
     def _touched(self, *_: Any) -> None:
+        self._draw_no_lines()
         if not self._arranging and self._window.isVisible():
             self.automatic = False
 
@@ -182,6 +183,12 @@ class Docks(QtCore.QObject):
             yield
         finally:
             self._arranging = False
+            self._draw_no_lines()
+
+    def _draw_no_lines(self) -> None:
+        """Leave the bright line away that Qt draws under tabs; bars come and go with what is docked."""
+        for bar in self._window.findChildren(QtWidgets.QTabBar):
+            bar.setDrawBase(False)
 
     def _tabbed(self) -> list[list[Dock]]:
         """Return the groups of tabs, each once, in the order of the panels."""

@@ -19,8 +19,8 @@ from streamer.records import STRAIN_PLANES, AnyArray, FloatArray, FlowResult, Sp
 Box = tuple[float, float, float, float]
 """Top, left, height, width in pixels of the frame."""
 
-STRAINS = (("divergence", "relative growth of the area; red: it swells, blue: it shrinks"),
-           ("shear", "how much the right angle between x and y closes; red: it closes, blue: it opens"))
+STRAINS = (("divergence", "growth of the area: red swells, blue shrinks"),
+           ("shear", "right angles: red closes, blue opens"))
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _deblurred(material: Material) -> Composition:
     picture = material.picture
     said = str((picture.deblur or {}).get("text", ""))
     if picture.deblurred is None:
-        reason = said or "this frame was not found blurred, or there was no time to restore it"
+        reason = said or "it comes with the newest picture if that is blurred and there is time"
         return _without(material, f"no deblurred preview: {reason.removeprefix('no preview: ')}")
     return Composition(said or "deblurred preview", grey(picture, picture.deblurred))
 
@@ -180,13 +180,13 @@ def _pair(material: Material) -> tuple[FloatArray, FloatArray, Layer, str] | Com
     if step != other_step or still.shape != frame.shape or 0 in frame.shape:
         return _without(material, f"frame {reference.index}, the reference, has another size: "
                                   "the two cannot be laid over each other")
-    how, drift = "both as they lie", (0.0, 0.0)
+    how, drift = "as they lie", (0.0, 0.0)
     if not material.other and material.drift is None:
-        how = "both as they lie: the drift of this frame is not known"
+        how = "as they lie: the drift of this frame is not known"
     elif not material.other and material.drift is not None:
         drift = material.drift
         y, x = (value(part, digits=1, signed=True) for part in drift)
-        how = f"drift y {y}, x {x} px taken out"
+        how = f"drift y {y}, x {x} px"
     size = float(binning * step)
     box = (0.0, 0.0, size * frame.shape[0], size * frame.shape[1])
     return pixels.moved(still, drift[0] / size, drift[1] / size, frame.shape), frame, Layer(frame, box), how
@@ -200,7 +200,7 @@ def _difference(material: Material) -> Composition:
     change = frame - still
     least = 4 * abs(material.picture.scale)
     layer = replace(place, pixels=change, colours="CET-D1A", levels=pixels.symmetric(change), least=least)
-    return Composition(f"red brighter, blue darker than frame {material.reference.thing.index}, the reference; {how}",
+    return Composition(f"red brighter, blue darker than frame {material.reference.thing.index}; {how}",
                        grey(material.picture), layer)
 
 
@@ -210,8 +210,7 @@ def _overlay(material: Material) -> Composition:
         return pair
     still, frame, place, how = pair
     both = pixels.red_blue(still, frame, pixels.robust(frame))
-    return Composition(f"red: dark in frame {material.reference.thing.index}, the reference, only; "
-                       f"blue: dark in this frame only; {how}",
+    return Composition(f"red: dark in frame {material.reference.thing.index} only; blue: in this one only; {how}",
                        replace(place, pixels=both, colours=""))
 
 
@@ -262,7 +261,7 @@ def _strain(material: Material) -> Composition:
     found = 100 * flow.strain[STRAIN_PLANES.index(name)]
     layer = Layer(found, field_box(flow, material.flow_drift), "CET-D1A", pixels.symmetric(found),
                   least=0.02, unit="%")
-    return Composition(f"{name}{_of(flow, material.picture)}: {meaning}", grey(material.picture), layer)
+    return Composition(f"{meaning}; {name}{_of(flow, material.picture)}", grey(material.picture), layer)
 
 
 def _regions(material: Material) -> Composition:
@@ -293,8 +292,7 @@ def _spectrum(material: Material) -> Composition:
     span = spectra.picture_high - spectra.picture_low
     layer = Layer(image, (-0.5, -0.5, 1.0, 1.0), "viridis", (spectra.picture_low, spectra.picture_high), least=0.1,
                   offset=spectra.picture_low, scale=span / 255, unit="log10")
-    return Composition("power (log) of each frequency, 0 in the middle; rings in cycles/px; "
-                       "motion darkens it along its direction", layer, spectrum=True)
+    return Composition("log power, frequency 0 in the middle; motion darkens its direction", layer, spectrum=True)
 
 
 _ALIGNED = ("drift taken out", "as they lie")

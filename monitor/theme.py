@@ -97,6 +97,8 @@ class Theme:
         QHeaderView::section {{ background: {self.background}; color: {self.dim}; border: none;
                                 padding: {self.px(3):.0f}px; }}
         QComboBox {{ background: {self.background}; border: 1px solid {self.border}; padding: {self.px(3):.0f}px; }}
+        QComboBox::drop-down {{ border: none; width: {self.px(18):.0f}px; }}
+        QComboBox::down-arrow {{ image: none; }}
         QFrame#banner QComboBox {{ background: {self.background}; border: 1px solid {self.border}; }}
         QComboBox QAbstractItemView {{ background: {self.surface}; color: {self.text};
                                        selection-background-color: {self.border}; }}

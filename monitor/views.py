@@ -17,6 +17,13 @@ def order_of(charts: Charts, place: int | None) -> float | None:
     return float(charts.order[lines[0]]) if lines.size else None
 
 
+def nearest(charts: Charts, order: float) -> int | None:
+    """Return the place in the store of the row drawn nearest to a place on the frame axis; None without rows."""
+    if not charts.order.size:
+        return None
+    return int(charts.position[int(np.argmin(np.abs(charts.order - order)))])
+
+
 def step(charts: Charts, place: int | None, direction: int, among: BoolColumn | None = None) -> int | None:
     """Return the place of the row before or after one; None if there is none.
 

@@ -77,14 +77,14 @@ def judge(charts: Charts, thresholds: Thresholds) -> Trial:
                  int(now_flagged.sum()), int(then_flagged.sum()))
 
 
-def told(trial: Trial, verdict: IntColumn) -> str:
-    """Say what a trial would have flagged.
+def told(trial: Trial, verdict: IntColumn) -> tuple[str, str]:
+    """Say what a trial would have flagged: in short, and by verdict.
 
     >>> columns = [np.array(values) for values in ([1, 2, 2], [1, 1, 1])]
     >>> told(Trial(columns[0], columns[1] > 0, columns[0] > 1, columns[0] < 0, 0, 2), columns[1])
-    'would flag 2 of 3, now 0 (blurred 2, now 0; undecided 0, now 0)'
+    ('would flag 2, now 0', 'of 3: blurred 2, now 0; undecided 0, now 0')
     """
     counts = [f"{VERDICTS[code]} {np.count_nonzero(trial.judged & (trial.verdict == code))}, now "
               f"{np.count_nonzero(trial.judged & (verdict == code))}" for code in (BLURRED, UNDECIDED)]
-    return (f"would flag {trial.flagged_then} of {np.count_nonzero(trial.judged)}, now {trial.flagged_now} "
-            f"({'; '.join(counts)})")
+    return (f"would flag {trial.flagged_then}, now {trial.flagged_now}",
+            f"of {np.count_nonzero(trial.judged)}: {'; '.join(counts)}")

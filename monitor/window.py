@@ -47,7 +47,7 @@ from monitor.shelf import Shelf
 from monitor.store import Picture
 from monitor.theme import DARK, LIGHT, Theme
 from monitor.thumbnails import Thumbnails
-from monitor.views import order_of, step, turn
+from monitor.views import nearest, order_of, step, turn
 from monitor.words import detail
 from streamer.records import Alert, FlowResult
 
@@ -125,6 +125,7 @@ class Window(QtWidgets.QMainWindow):
             pace: Pacer(INTERVAL_MS[pace], steps, self, yields_to=picture)
             for pace, steps in (("charts", self._chart_steps), ("labels", lambda: [self._refresh_labels]))}}
         self.timeline.moved.connect(self._pacers["charts"].request)
+        self.timeline.picked.connect(self._pick)
         self._clock = QtCore.QTimer(self)   # ages grow without news
         self._clock.timeout.connect(self._pacers["labels"].request)
         self._clock.start(250)
@@ -287,6 +288,7 @@ class Window(QtWidgets.QMainWindow):
             self._settings.setValue("layout", self.docks.state())
             self._settings.setValue("geometry", self.saveGeometry())
         self._clock.stop()
+        self.control.reporter.stop()
         self.feed.notify = self.shelf.notify = self.thumbnails.notify = lambda: None
         super().closeEvent(event)
 
@@ -451,6 +453,11 @@ class Window(QtWidgets.QMainWindow):
     def _choose(self, position: int) -> None:
         row = self.store.row(position)
         self.select(Key(row.acquisition, row.index) if row is not None else None)
+
+    def _pick(self, order: float) -> None:
+        place = nearest(self._charts, order)
+        if place is not None:
+            self._choose(place)
 
     def _choose_view(self, view: str | None) -> None:
         self.view = view

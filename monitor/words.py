@@ -74,14 +74,13 @@ def both_units(number_px: float, pixel_size_nm: float | None, *, sigma_px: float
 
 def blur(row: FrameRow, pixel_size_nm: float | None) -> str:
     """Write length and error of the blur, in pixels and, if it is known how, in nm."""
-    if row.blur_length_px is None:
+    length, sigma = row.blur_length_px, row.blur_length_sigma_px
+    if length is None:
         return DASH
-    text = value(row.blur_length_px)
-    if row.blur_length_sigma_px is not None:
-        text += f" ± {value(row.blur_length_sigma_px)}"
-    text += " px"
+    text = value(length, unit="px") if sigma is None else measured(length, sigma, "px")
     if pixel_size_nm:
-        text += f" ({row.blur_length_px * pixel_size_nm:.0f} nm)"
+        digits = decimals(sigma * pixel_size_nm if sigma is not None else None, otherwise=0)
+        text += f" ({value(length * pixel_size_nm, digits=digits, unit='nm')})"
     return text
 
 
@@ -95,11 +94,17 @@ def half_period(length_px: float | None, sigma_px: float | None, pixel_size_nm: 
     return f"{value(length_px * scale, digits=digits)} ± {value(sigma_px * scale, digits=digits, unit=unit)}"
 
 
-def length_um(length_px: float | None, pixel_size_nm: float | None, *, digits: int = 2) -> str:
-    """Write a signed length in micrometres, empty if the pixel size is not known."""
+def length_um(length_px: float | None, pixel_size_nm: float | None, *, sigma_px: float | None = None) -> str:
+    """Write a signed length in micrometres with the digits that its error leaves, empty if there is no pixel size.
+
+    >>> length_um(-153.6, 33.24, sigma_px=0.3), length_um(1.0, 20.0), length_um(1.0, None)
+    ('-5.106 µm', '+0.02 µm', '')
+    """
     if length_px is None or not pixel_size_nm:
         return ""
-    return f"{length_px * pixel_size_nm / 1000:+.{digits}f} µm"
+    digits = decimals(sigma_px * pixel_size_nm / 1000 if sigma_px is not None else None)
+    digits = min(digits, 3)   # no fractions of a nm
+    return value(length_px * pixel_size_nm / 1000, digits=digits, unit="µm", signed=True)
 
 
 def duration(seconds: float) -> str:
@@ -157,8 +162,9 @@ def detail(row: FrameRow, pixel_size_nm: float | None, *, replaced_by: int | Non
     if row.blur_limit_px is not None:
         parts.append(f"limit {value(row.blur_limit_px, unit='px')}")
     if row.drift_y_px is not None:
-        y, x = (value(drift, digits=2, signed=True) for drift in (row.drift_y_px, row.drift_x_px))
-        sigma = value(row.drift_sigma_px, digits=2, unit="px")
+        digits = decimals(row.drift_sigma_px)
+        y, x = (value(drift, digits=digits, signed=True) for drift in (row.drift_y_px, row.drift_x_px))
+        sigma = value(row.drift_sigma_px, digits=digits, unit="px")
         parts.append(f"drift y {y}, x {x} ± {sigma} against frame {row.reference_index}")
     if row.flow_median_px is not None:
         parts.append(f"flow {value(row.flow_median_px, digits=2)} px (95 %: {value(row.flow_p95_px, digits=2)})")

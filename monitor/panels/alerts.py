@@ -11,6 +11,7 @@ from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 from monitor.alert_words import (
     PRIORITIES,
     alert_detail,
+    brief_words,
     by_need,
     by_urgency,
     deadline_words,
@@ -55,7 +56,7 @@ ALERTS = (
     Column("View", (52, 70), lambda one: one.view, lambda one: one.view),
     Column("Time", (84, 88), lambda one: clock(one.raised_at), lambda one: one.raised_at),
     Column("State", (186, 330), state_words, state_words),
-    Column("Alert", (0, 0), lambda one: one.text, lambda one: one.text),
+    Column("Alert", (0, 0), brief_words, lambda one: one.text),
 )
 REQUESTED = (
     Column("Priority", (72, 84), lambda one: PRIORITIES.get(one.priority, str(one.priority)), lambda one: one.priority),

@@ -9,6 +9,7 @@ from pyqtgraph.Qt import QtCore, QtWidgets
 
 from monitor.feed import LinkState
 from monitor.panels.base import ElidedLabel, Panel, Scene
+from monitor.panels.parts import Combo
 from monitor.panels.timeline import Timeline
 from monitor.rows import VERDICTS
 from monitor.store import is_shelved
@@ -52,7 +53,7 @@ class BannerPanel(Panel):
         line.addLayout(words, 1)
         for name in _NUMBERS:
             line.addLayout(self._number(name))
-        self.views = QtWidgets.QComboBox()
+        self.views = Combo()
         self.views.addItem(ALL_VIEWS)
         self.views.setFocusPolicy(QtCore.Qt.FocusPolicy.ClickFocus)
         self.views.setMaximumWidth(170)
@@ -123,8 +124,9 @@ class BannerPanel(Panel):
         self._set("blur", length, f"{GLYPHS.get(word, '')} {word}".strip() or "blur", self.theme.verdict_colour(word))
         for axis in ("y", "x"):
             drift = getattr(row, f"drift_{axis}_px") if row is not None else None
-            digits = decimals(row.drift_sigma_px if row is not None else None)
-            text, um = value(drift, digits=digits, unit="px", signed=True), length_um(drift, size_nm)
+            sigma = row.drift_sigma_px if row is not None else None
+            text = value(drift, digits=min(decimals(sigma), 2), unit="px", signed=True)   # to be read from afar
+            um = length_um(drift, size_nm, sigma_px=sigma)
             self._set(f"drift {axis}", text, f"drift {axis}  {um}".strip())
 
     def _show_jitter(self, scene: Scene) -> None:

@@ -94,7 +94,7 @@ class Panel(QtWidgets.QFrame):
         self.setObjectName("panel")
         self._title = QtWidgets.QLabel(self.title)
         self._title.setObjectName("title")
-        self._legend = ElidedLabel()
+        self._legend = ElidedLabel(whole=True)
         self.head = QtWidgets.QFrame()
         """The line above the panel; as a dock it is what the panel is dragged by."""
         self.head.setObjectName("head")
@@ -136,10 +136,19 @@ class Panel(QtWidgets.QFrame):
 
 
 class ElidedLabel(QtWidgets.QLabel):
-    """A label that never widens the window: what does not fit ends in dots, the tooltip has it all."""
+    """A label that never widens the window: what does not fit ends in dots, the tooltip has it all.
 
-    def __init__(self, text: str = "") -> None:
+    Parameters
+    ----------
+    text : str
+    whole : bool
+        Of several pieces, leave those out that do not fit, and do not cut one in the middle of a word; the first
+        is cut all the same.
+    """
+
+    def __init__(self, text: str = "", *, whole: bool = False) -> None:
         super().__init__()
+        self._whole = whole
         self._runs: Sequence[tuple[str, str | None]] = []
         self._text = ""
         self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Preferred)
@@ -175,6 +184,21 @@ class ElidedLabel(QtWidgets.QLabel):
         """Ask for the height of a line and no width."""
         return QtCore.QSize(0, self.fontMetrics().height())
 
+    def fitting(self, room_px: int) -> list[tuple[str, str | None]]:
+        """Return the pieces of text that are seen where there is so much room."""
+        metrics = self.fontMetrics()
+        seen: list[tuple[str, str | None]] = []
+        for number, (piece, colour) in enumerate(self._runs):
+            width = metrics.horizontalAdvance(piece)
+            if width > room_px:
+                cut = metrics.elidedText(piece, QtCore.Qt.TextElideMode.ElideRight, room_px)
+                if self._whole and number:
+                    cut = " …" if metrics.horizontalAdvance(" …") <= room_px else ""
+                return [*seen, (cut, colour)]
+            seen.append((piece, colour))
+            room_px -= width
+        return seen
+
     def paintEvent(self, event: Any) -> None:
         """Draw as much as fits."""
         painter = QtGui.QPainter(self)
@@ -182,16 +206,11 @@ class ElidedLabel(QtWidgets.QLabel):
         left, right = room.left(), room.right()
         if self.alignment() & QtCore.Qt.AlignmentFlag.AlignRight:
             left = max(left, right - metrics.horizontalAdvance(self.text()))
-        for piece, colour in self._runs:
-            width = metrics.horizontalAdvance(piece)
-            fits = left + width <= right + 1
-            shown = piece if fits else metrics.elidedText(piece, QtCore.Qt.TextElideMode.ElideRight, right - left)
+        for piece, colour in self.fitting(right - left + 1):
             painter.setPen(QtGui.QColor(colour) if colour else self.palette().color(self.foregroundRole()))
             painter.drawText(QtCore.QRect(left, room.top(), max(right - left + 2, 0), room.height()),
-                             int(QtCore.Qt.AlignmentFlag.AlignVCenter), shown)
-            if not fits:
-                return
-            left += width
+                             int(QtCore.Qt.AlignmentFlag.AlignVCenter), piece)
+            left += metrics.horizontalAdvance(piece)
 
 
 def new_plot(left: str, bottom: str | pg.AxisItem, *, top: pg.AxisItem | None = None) -> pg.PlotWidget:

@@ -74,6 +74,7 @@ class Canvas(pg.GraphicsView):
         self._box: Box | None = None
         self._fitted = True
         self.box.sigRangeChangedManually.connect(self._zoomed)
+        self.box.sigRangeChanged.connect(lambda *_: self._place_scale())
         self.clear()
 
     @property
@@ -122,6 +123,12 @@ class Canvas(pg.GraphicsView):
     def _zoomed(self, _: Any) -> None:
         self._fitted = False
 
+    def _place_scale(self) -> None:
+        """Keep what is said of the arrows at the lower right of the room: on narrow pictures it hides the scale bar."""
+        corner = self.box.viewRect().bottomRight()
+        inset = self.theme.px(6) * float(self.box.viewPixelSize()[0])
+        self.scale_text.setPos(corner.x() - inset, corner.y() - inset)
+
     def forget_levels(self) -> None:
         """Take the levels of the picture on screen at once."""
         self._levels = {}
@@ -149,7 +156,6 @@ class Canvas(pg.GraphicsView):
             self.rings.restyle(self.theme, pixel_size_nm)
         else:
             self.bar.set_size(box[3], box[2], pixel_size_nm)
-        self.scale_text.setPos(0.98 * box[3], 0.975 * box[2])
         if box != self._box:
             self._box = box
             self.fit()

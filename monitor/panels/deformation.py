@@ -9,6 +9,7 @@ from monitor.panels.dots import Curve, Dots
 from monitor.panels.field import NONE_YET
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
+from monitor.rows import Charts, FloatColumn, IntColumn
 from monitor.tables import Table, frames_table
 from monitor.theme import Theme
 
@@ -49,13 +50,26 @@ class DeformationPanel(Panel):
         """Draw what the x range shows."""
         top = 0.1
         for name, curve in self.curves.items():
-            known = np.flatnonzero(np.isfinite(scene.charts.numbers[name]))
-            x, y = scene.charts.order[known], scene.charts.numbers[name][known]
-            some = thin(x, y, *self.timeline.range)
-            curve.setData(x[some], y[some])
-            self.dots[name].set_dots(x[some], y[some], scene.charts.position[known[some]])
-            top = max(top, float(y[some].max()) if some.size else 0.0)
+            x, y, places = self._points(scene.charts, name)
+            curve.setData(x, y)
+            some = np.isfinite(y)
+            self.dots[name].set_dots(x[some], y[some], scene.charts.position[places[some]])
+            top = max(top, float(y[some].max()) if some.any() else 0.0)
         drawn = any(dots.x.size for dots in self.dots.values())
         self.empty.say("" if drawn else NONE_YET)
         self._range = settle(self._range, 0.0, top, least=0.1)
         self.plot.getViewBox().setYRange(-0.02 * top, self._range[1], padding=0)
+
+    def _points(self, charts: Charts, name: str) -> tuple[FloatColumn, FloatColumn, IntColumn]:
+        """Return x, y and row of what is drawn, view after view, with a gap between two."""
+        values = charts.numbers[name]
+        known = np.flatnonzero(np.isfinite(values))
+        x, y, rows = [np.empty(0)], [np.empty(0)], [known[:0]]
+        for number, view in enumerate(np.unique(charts.view[known])):
+            mine = known[charts.view[known] == view]
+            mine = mine[thin(charts.order[mine], values[mine], *self.timeline.range)]
+            gap = min(number, 1)
+            x += [np.zeros(gap), charts.order[mine]]
+            y += [np.full(gap, np.nan), values[mine]]
+            rows += [np.zeros(gap, np.int64), mine]
+        return np.concatenate(x), np.concatenate(y), np.concatenate(rows)

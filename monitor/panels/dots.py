@@ -91,8 +91,9 @@ class Dots(_Item):
         return self.x, self.y
 
     def paint(self, painter: Any, *_: Any) -> None:
-        """Stamp all dots."""
-        if not self.x.size:
+        """Stamp all dots; those without pen and brush are there to be clicked alone."""
+        styles = self.pen.style(), self.brush.style()
+        if not self.x.size or styles == (QtCore.Qt.PenStyle.NoPen, QtCore.Qt.BrushStyle.NoBrush):
             return
         to_screen = painter.transform()
         ratio = painter.device().devicePixelRatioF()

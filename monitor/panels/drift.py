@@ -84,6 +84,9 @@ class _Strip:
             self.bands[number].set_band(charts.order[sure], trend[sure] - sigma[sure], trend[sure] + sigma[sure])
             if some.size:
                 extremes += [float(drift[some].min()), float(drift[some].max())]
+            if sure.size:   # the usual band, too: one that fills the chart says nothing
+                usual = float(np.median(sigma[sure]))
+                extremes += [float(trend[sure].min()) - usual, float(trend[sure].max()) + usual]
         self._used = len(mine)
         self._colour(several=len(mine) > 1)
         if extremes:
@@ -177,7 +180,7 @@ class DriftPanel(Panel):
             (f"   ● {charts.views[view] or 'unnamed view'}", self.theme.series[number])
             for number, view in enumerate(views[:MOST_VIEWS])]
         more = len(views) - MOST_VIEWS
-        runs += [(f"   and {more} more views: choose one above", self.theme.dim)] if more > 0 else []
+        runs += [(f"   and {more} more: choose one above", self.theme.dim)] if more > 0 else []
         self._legend.set_runs(runs)
 
     def _tell(self, scene: Scene, motion: ViewMotion | None) -> None:
@@ -190,26 +193,27 @@ class DriftPanel(Panel):
             runs.append((f"   now y {y_px}, x {x_px} px", None))
         if motion is not None and (text := leaving_text(motion.leaving)):
             soon = motion.leaving.frames is not None and motion.leaving.frames <= SOON_FRAMES
-            runs.append((f"   {text}", self.theme.major if soon else self.theme.dim))
+            colour = self.theme.major if soon else self.theme.dim
+            runs += [(f"   {text[0]}", colour), *((part, colour) for part in text[1:])]
         runs.append(("   • measured  — trend ± σ  ┄ forecast", self.theme.dim))
         self._legend.set_runs(runs)
 
 
-def leaving_text(leaving: Leaving) -> str:
-    """Say when the view will be left; empty if that is beyond the forecast.
+def leaving_text(leaving: Leaving) -> tuple[str, ...]:
+    """Say when the view will be left, what matters most first; empty if that is beyond the forecast.
 
     >>> leaving_text(Leaving(frames=89.0, frames_low=63.0, frames_high=484.0, seconds=22.2))
-    'leaves the view in 89 frames (63 to 484, 90 %), 22 s'
+    ('leaves the view in 89 frames', ' (63 to 484, 90 %)', ', 22 s')
     >>> leaving_text(Leaving(frames_low=3381.0))
-    ''
+    ()
     """
     if leaving.frames is None:
-        return ""
+        return ()
     high = f"{leaving.frames_high:.0f}" if leaving.frames_high is not None else "?"
     low = f"{leaving.frames_low:.0f}" if leaving.frames_low is not None else "?"
     seconds = leaving.seconds
     time = "" if seconds is None else f", {seconds:.0f} s" if seconds < 120 else f", {seconds / 60:.0f} min"
-    return f"leaves the view in {leaving.frames:.0f} frames ({low} to {high}, 90 %){time}"
+    return f"leaves the view in {leaving.frames:.0f} frames", f" ({low} to {high}, 90 %)", time
 
 
 def _why_nothing(charts: Charts) -> str:

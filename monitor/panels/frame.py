@@ -15,6 +15,7 @@ from monitor.panels.material import Look, key_of, look, material
 from monitor.panels.overlays import CORE, GAINS, PINNED
 from monitor.panels.pacing import Pacer
 from monitor.panels.particles import Place
+from monitor.panels.parts import Combo
 from monitor.panels.region import Region
 from monitor.panels.timeline import Timeline
 from monitor.tables import Table, field_table
@@ -71,7 +72,7 @@ class FramePanel(Panel):
         self.canvas.box.sigRangeChanged.connect(lambda *_: self._zoomed.request())
 
     def _build(self) -> None:
-        self.modes = QtWidgets.QComboBox()
+        self.modes = Combo()
         for number, mode in enumerate(MODES, start=1):
             self.modes.addItem(f"{number} {mode.name}")
             self.modes.setItemData(number - 1, mode.about, QtCore.Qt.ItemDataRole.ToolTipRole)
@@ -83,7 +84,7 @@ class FramePanel(Panel):
         self.follow.setText("follow this region")
         self.follow.setToolTip("forecast when this region leaves the field of view")
         self.follow.clicked.connect(self._follow_region)
-        self.words = ElidedLabel()
+        self.words = ElidedLabel(whole=True)
         line, picture = QtWidgets.QHBoxLayout(), QtWidgets.QHBoxLayout()
         for widget in (self.modes, self.variant, self.follow):
             widget.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)   # keys belong to the window
@@ -223,7 +224,9 @@ class FramePanel(Panel):
         self._shown = wanted
         composition = mode.compose(wanted[1])
         self.canvas.paint_composition(composition, 2 * self.mode + other, wanted[1].pixel_size_nm)
-        self.words.set_runs([(composition.words, self.theme.dim if composition.missing else None)])
+        first, *more = composition.words.split("; ")
+        colour = self.theme.dim if composition.missing else None
+        self.words.set_runs([(first, colour), *((f"; {part}", colour) for part in more)])
         return True
 
     def mark(self, place: Place | None) -> None:

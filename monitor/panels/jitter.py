@@ -8,12 +8,15 @@ import numpy as np
 import pyqtgraph as pg
 
 from monitor.panels.base import Panel, Scene, new_plot, style_plot
-from monitor.panels.dots import Curve
+from monitor.panels.dots import Curve, Dots
 from monitor.panels.parts import Empty
 from monitor.panels.timeline import FrameAxis, Timeline, settle, thin
 from monitor.tables import Table, frames_table
 from monitor.theme import Theme
 from monitor.words import both_units
+
+DOTTED = 120
+"""Frames shown up to which each has a dot: one alone has no line."""
 
 
 class JitterPanel(Panel):
@@ -28,8 +31,11 @@ class JitterPanel(Panel):
         self.zero = pg.InfiniteLine(angle=0, movable=False)
         self.plot.addItem(self.zero)
         self.curves = {axis: Curve() for axis in "yx"}
-        for curve in self.curves.values():
-            self.plot.addItem(curve)
+        self.dots = {axis: Dots() for axis in "yx"}
+        for item in (*self.curves.values(), *self.dots.values()):
+            self.plot.addItem(item)
+        for dots in self.dots.values():
+            dots.clicked.connect(self.chosen.emit)
         timeline.attach(self.plot)
         self._body.addWidget(self.plot, 1)
         self.empty = Empty(self.plot)
@@ -40,8 +46,9 @@ class JitterPanel(Panel):
         super().restyle(theme)
         style_plot(self.plot, theme)
         self.zero.setPen(theme.pen(theme.border))
-        for curve, colour in zip(self.curves.values(), theme.series, strict=False):
-            curve.setPen(theme.pen(colour))
+        for axis, colour in zip("yx", theme.series, strict=False):
+            self.curves[axis].setPen(theme.pen(colour))
+            self.dots[axis].set_look(theme.px(3.5), None, theme.brush(colour))
 
     def refresh(self, scene: Scene) -> None:
         """Draw what the x range shows."""
@@ -53,6 +60,8 @@ class JitterPanel(Panel):
             known = np.flatnonzero(np.isfinite(jitter))
             some = known[thin(charts.order[known], jitter[known], low, high)]
             curve.setData(charts.order[some], jitter[some])
+            dotted = some if some.size <= DOTTED else some[:0]
+            self.dots[axis].set_dots(charts.order[dotted], jitter[dotted], charts.position[dotted])
             shown = jitter[some]
             if shown.size:
                 largest = max(largest, float(np.abs(shown).max()))

@@ -79,6 +79,7 @@ class Arrows(Lines):
         super().__init__(colour, 2.0)
         self.count = 0
         self.gain = 1
+        self._picture = QtCore.QRectF()
 
     def set_flow(
         self, flow: FlowResult | None, drift: tuple[float, float], *, shape: tuple[int, int], spacing_px: float,
@@ -93,6 +94,7 @@ class Arrows(Lines):
         """
         segments = np.empty((0, 4))
         self.count = 0
+        self._picture = QtCore.QRectF(0.0, 0.0, shape[1], shape[0])
         if flow is not None:
             base, vector = visible_arrows(flow, drift, spacing_px=spacing_px)
             inside = np.all((base >= 0) & (base < shape), axis=1)
@@ -102,6 +104,11 @@ class Arrows(Lines):
                 self.gain = gain or choose_gain(self.gain, vector, 1.3 * spacing_px)
                 segments = arrow_segments(base, vector * self.gain, head=0.24 * spacing_px)
         self.set_lines(segments)
+
+    def paint(self, painter: Any, *_: Any) -> None:
+        """Draw what is on the picture: an arrow enlarged out of it would point at something else."""
+        painter.setClipRect(self._picture)
+        super().paint(painter)
 
 
 class Rings(pg.GraphicsObject):

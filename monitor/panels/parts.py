@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from pyqtgraph.Qt import QtCore, QtWidgets
+from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
 
 class Empty(QtWidgets.QLabel):
@@ -33,7 +33,24 @@ class Empty(QtWidgets.QLabel):
         return False
 
 
-class Choice(QtWidgets.QComboBox):
+class Combo(QtWidgets.QComboBox):
+    """A list that drops down, with an arrow as large as its letters: that of the style stays tiny on large screens."""
+
+    def paintEvent(self, event: Any) -> None:
+        """Draw the list, then the arrow at its right."""
+        super().paintEvent(event)
+        size, room = 0.34 * self.fontMetrics().ascent(), self.rect()
+        x, y = room.right() - 2.4 * size, room.center().y() + 0.5
+        painter = QtGui.QPainter(self)
+        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing)
+        painter.setPen(QtCore.Qt.PenStyle.NoPen)
+        painter.setBrush(self.palette().color(self.foregroundRole()))
+        painter.drawPolygon(QtGui.QPolygonF([
+            QtCore.QPointF(x - size, y - 0.5 * size), QtCore.QPointF(x + size, y - 0.5 * size),
+            QtCore.QPointF(x, y + 0.6 * size)]))
+
+
+class Choice(Combo):
     """A small list to choose from, in the head of a panel."""
 
     def __init__(self, words: Sequence[str], tip: str) -> None:

@@ -21,7 +21,7 @@ COLOURS = 24
 SMOOTH = 600
 """Points up to which the line is drawn smoothly."""
 DOTTED = 300
-"""Newest frames that have dots, to be clicked."""
+"""Newest frames that have dots to be seen; all that are drawn can be clicked."""
 MOST_POINTS = 4000
 MOST_ELLIPSES = 60
 """Newest blurred frames whose blur is drawn."""
@@ -127,7 +127,8 @@ class PathPanel(Panel):
         self.start, self.end = Dots("s"), Dots("o")
         self.dots = Dots()
         """Not to be seen: the paths draw them in their colours; to be clicked."""
-        self.dots.clicked.connect(self.chosen.emit)
+        for dots in (self.start, self.end, self.dots):
+            dots.clicked.connect(self.chosen.emit)
         self.ellipses = Ellipses()
         for item in (*self.paths, self.dots, self.ellipses, self.start, self.end):
             self.plot.addItem(item)
@@ -144,7 +145,7 @@ class PathPanel(Panel):
         super().restyle(theme)
         style_plot(self.plot, theme)
         self._time_pens = [theme.pen(colour) for colour in theme.time_colours(COLOURS)]
-        self.dots.set_look(theme.px(5), None, theme.brush(theme.dim, 0))
+        self.dots.set_look(theme.px(5), None, None)
         self.start.set_look(theme.px(8), theme.pen(theme.background), theme.brush(theme.text))
         self.end.set_look(theme.px(13), theme.pen(theme.text, 2.0), None)
         self.ellipses.pen, self.ellipses.brush = theme.pen(theme.major), theme.brush(theme.major, 35)
@@ -165,6 +166,7 @@ class PathPanel(Panel):
         known = np.flatnonzero(np.isfinite(y) & np.isfinite(x))
         views = np.unique(charts.view[known]).tolist()[:MOST_VIEWS]
         ends: list[tuple[int, int]] = []
+        drawn: list[Any] = [known[:0]]
         for number, path in enumerate(self.paths):
             mine = known[charts.view[known] == views[number]] if number < len(views) else known[:0]
             mine = np.append(mine[:-1:mine.size // MOST_POINTS + 1], mine[-1:])   # the newest point always
@@ -172,12 +174,13 @@ class PathPanel(Panel):
             path.dotted = DOTTED if len(views) == 1 else 0
             path.set_points(x[mine], y[mine])
             if mine.size:
+                drawn.append(mine)
                 ends.append((int(mine[0]), int(mine[-1])))
-        newest = known[-DOTTED:]
-        self.dots.set_dots(x[newest], y[newest], charts.position[newest])
+        clickable = np.concatenate(drawn)
+        self.dots.set_dots(x[clickable], y[clickable], charts.position[clickable])
         first, last = [end[0] for end in ends], [end[1] for end in ends]
-        self.start.set_dots(x[first], y[first])
-        self.end.set_dots(x[last], y[last])
+        self.start.set_dots(x[first], y[first], charts.position[first])
+        self.end.set_dots(x[last], y[last], charts.position[last])
         if self.following and known.size:
             self._follow(x[known], y[known])
         self._draw_ellipses(charts, known)
@@ -201,7 +204,8 @@ class PathPanel(Panel):
 
     def _follow(self, x: FloatColumn, y: FloatColumn) -> None:
         least = 2.0
-        self._ranges = [settle(now, float(data.min()), float(data.max()), least=least)
+        room = 0.05 * max(float(np.ptp(x)), float(np.ptp(y)), least)   # for the ring around the newest
+        self._ranges = [settle(now, float(data.min()) - room, float(data.max()) + room, least=least)
                         for now, data in zip(self._ranges, (x, y), strict=True)]
         self.plot.getViewBox().setRange(xRange=self._ranges[0], yRange=self._ranges[1], padding=0.02)
 

@@ -11,7 +11,7 @@ from pyqtgraph.Qt import QtCore
 from monitor.modes import Box, Layer
 from monitor.panels.overlays import CORE
 from monitor.theme import Theme
-from monitor.words import value
+from monitor.words import measured, value
 from streamer.records import FlowResult
 
 SMALLEST_PX = 4.0
@@ -79,7 +79,7 @@ class Region(QtCore.QObject):
         top, left, height, width = self.inside()
         mean, scatter = _inside(layer, (top, left, height, width))
         unit = f" {layer.unit}" if layer.unit else ""
-        text = "no values inside" if mean is None else f"mean {mean:.4g} ± {scatter:.2g}{unit}"
+        text = "no values inside" if mean is None else f"mean {measured(mean, scatter)}{unit}"
         moved = "no displacement known here"
         if flow is not None:
             rows = _within(flow.grid_y_px + drift[0], top, height)

@@ -90,6 +90,7 @@ class SharpnessPanel(Panel):
         self.threshold = pg.InfiniteLine(angle=0, movable=True)
         self.threshold.setCursor(QtCore.Qt.CursorShape.SizeVerCursor)
         self.threshold.sigDragged.connect(lambda line: self.attempt(self.shown.from_axis(float(line.value()))))
+        self.threshold.sigClicked.connect(lambda _, event: event.accept())   # it was to be dragged: no frame is meant
         self.in_force = pg.InfiniteLine(angle=0, movable=False)
         for item in (self.ground, self.limit, self.bars, self.in_force, self.threshold):
             self.plot.addItem(item)
@@ -235,9 +236,10 @@ class SharpnessPanel(Panel):
         if trial is None:
             self._write_legend()
             return
-        text = f"   {self.tried:.4g}{self.shown.unit} {told(trial, self._scene.charts.verdict)}"
-        self._legend.set_runs([(text, self.theme.text), ("   ○ newly", self.theme.major),
-                               ("   □ no longer", self.theme.ok)])
+        brief, counts = told(trial, self._scene.charts.verdict)
+        self._legend.set_runs([
+            (f"   {self.tried:.4g}{self.shown.unit} {brief}", self.theme.text), ("   ○ newly", self.theme.major),
+            ("   □ no longer", self.theme.ok), (f"   {counts}", self.theme.dim)])
 
     def _write_legend(self) -> None:
         here = {word for word, item in self.dots.items() if len(item.x)} | {"sharp", "blurred"}

@@ -44,6 +44,8 @@ class Timeline(QtCore.QObject):
 
     moved = QtCore.Signal()
     """The user changed the range: charts have to draw another part."""
+    picked = QtCore.Signal(float)
+    """A chart was clicked beside all dots: where on the frame axis."""
 
     def __init__(self, parent: QtCore.QObject | None = None) -> None:
         super().__init__(parent)
@@ -64,6 +66,7 @@ class Timeline(QtCore.QObject):
         box.disableAutoRange()
         box.setXRange(*self.range, padding=0)
         box.sigRangeChangedManually.connect(lambda _mask, box=box: self._moved_by_user(box))
+        plot.scene().sigMouseClicked.connect(lambda event, box=box: self._clicked(box, event))
         mark = pg.InfiniteLine(angle=90, movable=False)
         mark.setVisible(False)
         plot.addItem(mark, ignoreBounds=True)
@@ -105,6 +108,11 @@ class Timeline(QtCore.QObject):
 
     def _width(self) -> float:
         return self.range[1] - self.range[0] if self.range[1] - self.range[0] > 22 else 0.0
+
+    def _clicked(self, box: Any, event: Any) -> None:
+        mine = event.button() == QtCore.Qt.MouseButton.LeftButton and not event.isAccepted()
+        if mine and box.sceneBoundingRect().contains(event.scenePos()):
+            self.picked.emit(float(box.mapSceneToView(event.scenePos()).x()))
 
     def _moved_by_user(self, box: Any) -> None:
         self.following = False

@@ -381,3 +381,29 @@ def test_a_particle_is_ringed_on_the_picture(filled: Window, streamer: FakeStrea
     assert spot.isVisible()
     filled.panel(FramePanel).mark(None)
     assert not spot.isVisible()
+
+
+def test_a_band_that_is_wider_than_the_drift_can_be_seen(shown: Callable[..., Any]) -> None:
+    rows = [make_row(index, drift_sigma_px=9.0) for index in range(60)]
+    strip = shown(DriftPanel, scene_of(charts=charts_of(rows))).strips[1]
+    low, high = strip.plot.getViewBox().viewRange()[1]
+    band = strip.bands[0]
+    assert low <= band.low.min() < band.high.max() <= high
+
+
+def test_displacements_of_two_views_are_two_lines(shown: Callable[..., Any]) -> None:
+    rows = [make_row(index, view="AB"[index % 2], flow_median_px=0.1 if index % 2 else 2.0) for index in range(20)]
+    panel = shown(DeformationPanel, scene_of(charts=charts_of(rows)))
+    x, y = panel.curves["flow_median_px"].getData()
+    gap = int(np.flatnonzero(np.isnan(y))[0])
+    np.testing.assert_allclose(y[:gap], 2.0)
+    np.testing.assert_allclose(y[gap + 1:], 0.1)
+    assert x[:gap].tolist() == list(range(0, 20, 2))
+    assert panel.dots["flow_median_px"].ids.tolist() == [*range(0, 20, 2), *range(1, 20, 2)]
+
+
+def test_a_single_jitter_can_be_seen(shown: Callable[..., Any]) -> None:
+    rows = [make_row(index, jitter_y_px=0.3 if index == 7 else None) for index in range(20)]
+    panel = shown(JitterPanel, scene_of(charts=charts_of(rows)))
+    assert panel.dots["y"].getData()[0].tolist() == [7]
+    assert shown(JitterPanel, scene_of(400)).dots["y"].x.size == 0   # lines are enough

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyqtgraph.Qt import QtGui
 from support.fake_streamer import make_flow
 
-from monitor.panels.overlays import arrow_segments, choose_gain, scale_bar, visible_arrows
+from monitor.panels.base import ElidedLabel
+from monitor.panels.overlays import Arrows, arrow_segments, choose_gain, scale_bar, visible_arrows
+from monitor.panels.parts import Combo
 from monitor.panels.timeline import settle, thin
 from monitor.theme import DARK, GLYPHS, LIGHT, SYMBOLS, screen_scale
 
-pytestmark = pytest.mark.gui
+pytestmark = [pytest.mark.gui, pytest.mark.qt_log_ignore("propagateSizeHints", "XDG_RUNTIME_DIR")]
 
 
 @given(st.integers(0, 5000), st.integers(10, 600), st.integers(0, 99))
@@ -121,3 +124,46 @@ def test_text_has_contrast(theme: object) -> None:
 
 def test_large_screens_get_large_letters() -> None:
     assert [screen_scale(height) for height in (768, 1080, 1440, 2160)] == [1.0, 1.0, 1.0, 1.8]
+
+
+def test_legends_leave_out_what_does_not_fit_and_cut_no_word(qtbot: object) -> None:
+    runs = [("   y -153.6 px", None), ("   leaves the view", None), (" in 32 frames", None)]
+    label = ElidedLabel(whole=True)
+    qtbot.addWidget(label)  # type: ignore[attr-defined]
+    label.set_runs(runs)
+    width = label.fontMetrics().horizontalAdvance("".join(text for text, _ in runs[:2]))
+    assert label.fitting(width + 40) == [*runs[:2], (" …", None)]
+    assert label.fitting(2000) == runs
+    label.set_runs(runs[:1])
+    assert label.fitting(40)[0][0].endswith("…")
+    assert label.toolTip() == "   y -153.6 px"
+
+
+def test_the_arrow_of_a_list_grows_with_its_letters(qtbot: object) -> None:
+    sizes = []
+    for points in (10, 18):
+        combo = Combo()
+        qtbot.addWidget(combo)  # type: ignore[attr-defined]
+        combo.addItem("")
+        combo.setStyleSheet(f"QComboBox {{ background: #ffffff; color: #000000; border: none; font-size: {points}pt; }}"
+                            "QComboBox::drop-down { border: none; } QComboBox::down-arrow { image: none; }")
+        combo.resize(120, 60)
+        image = combo.grab().toImage()
+        sizes.append(sum(QtGui.QColor(image.pixel(x, y)).lightness() < 100 for x in range(60, 120) for y in range(60)))
+    assert sizes[0] > 15
+    assert sizes[1] > 2.2 * sizes[0]
+
+
+def test_arrows_end_at_the_edge_of_the_picture(qapp: object) -> None:
+    del qapp
+    arrows = Arrows()
+    arrows.set_flow(make_flow(0), (0.0, 0.0), shape=(240, 320), spacing_px=26.0, gain=50)
+    image = QtGui.QImage(400, 300, QtGui.QImage.Format.Format_RGB32)
+    image.fill(QtGui.QColor("black"))
+    painter = QtGui.QPainter(image)
+    arrows.paint(painter)
+    painter.end()
+    drawn = np.array([[QtGui.QColor(image.pixel(x, y)).lightness() > 100 for x in range(400)] for y in range(300)])
+    assert drawn[:240, :320].sum() > 500
+    assert not drawn[240:].any()
+    assert not drawn[:, 320:].any()

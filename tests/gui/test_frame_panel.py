@@ -14,6 +14,7 @@ from monitor.panels.frame import FramePanel
 from monitor.rows import Key
 from monitor.store import Picture
 from monitor.window import Window
+from monitor.words import measured
 from streamer.records import STRAIN_PLANES
 
 pytestmark = [pytest.mark.gui, pytest.mark.qt_log_ignore("propagateSizeHints", "XDG_RUNTIME_DIR", "JPEG")]
@@ -215,7 +216,7 @@ def test_a_blurred_frame_can_be_seen_with_its_blur_taken_out(
     qtbot.waitUntil(lambda: filled.store.picture.index == 61)
     filled.refresh_now()
     np.testing.assert_array_equal(panel.canvas.ground.image, make_picture(61))
-    assert panel.words.text().startswith("no deblurred preview: this frame was not found blurred")
+    assert panel.words.text().startswith("no deblurred preview: it comes with the newest picture if that is blurred")
     streamer.image(62, deblur={"text": "nothing to gain: below the noise"})
     qtbot.waitUntil(lambda: filled.store.picture.index == 62)
     filled.refresh_now()
@@ -231,7 +232,7 @@ def test_difference_and_overlay_compare_with_the_reference(asking: Window, panel
     change = panel.canvas.top.image
     assert change.shape == make_picture(0).shape
     assert np.isnan(change[:10]).all()                       # where the reference has not been
-    assert f"drift y {y:+.1f}, x {x:+.1f} px taken out" in panel.words.text()
+    assert f"drift y {y:+.1f}, x {x:+.1f} px" in panel.words.text()
     assert panel.canvas.top.levels[0] == -panel.canvas.top.levels[1]
     assert panel.variant.text() == "drift taken out"
     qtbot.keyClick(asking, QtCore.Qt.Key.Key_X)
@@ -260,7 +261,7 @@ def test_the_drift_to_a_newer_key_frame_is_a_difference(
     show(asking, qtbot, "overlay")   # the only field is one of another acquisition
     row, key = make_row(60), make_row(44)
     y, x = row.drift_y_px - key.drift_y_px, row.drift_x_px - key.drift_x_px   # type: ignore[operator]
-    qtbot.waitUntil(lambda: f"drift y {y:+.1f}, x {x:+.1f} px taken out" in panel.words.text())
+    qtbot.waitUntil(lambda: f"drift y {y:+.1f}, x {x:+.1f} px" in panel.words.text())
     assert "frame 44" in panel.words.text()
 
 
@@ -287,15 +288,15 @@ def test_fields_are_mapped_with_a_colour_bar(filled: Window, streamer: FakeStrea
     assert nm == pytest.approx(21 * number, rel=0.02)
     show(filled, qtbot, "strain")
     assert np.nanmax(canvas.top.image) == pytest.approx(1.0)
-    assert panel.words.text().startswith("divergence")
+    assert panel.words.text().startswith("growth of the area")
     assert canvas.colours.title == "%"
     qtbot.keyClick(filled, QtCore.Qt.Key.Key_X)
     assert np.nanmax(canvas.top.image) == pytest.approx(2.0)
-    assert panel.words.text().startswith("shear")
+    assert panel.words.text().startswith("right angles")
     streamer.flow(make_flow(61))   # not every field is analysed: the one before stays
     qtbot.waitUntil(lambda: filled.store.flow.index == 61)
     filled.refresh_now()
-    assert panel.words.text().startswith("shear of frame 60")
+    assert "; shear of frame 60 against frame 0" in panel.words.text()
     show(filled, qtbot, "regions")
     assert canvas.outlines.isVisible()
     assert len(canvas.outlines.lines) == 4 * 5 + 15   # two squares side by side share an edge
@@ -417,14 +418,14 @@ def test_a_region_is_dragged_read_and_followed(asking: Window, panel: FramePanel
     inside = make_picture(59)[top:top + height, left:left + width] / 65_535
     text = panel.region.text.toPlainText()
     assert text.startswith(f"{height} × {width} px at y {top}, x {left}\n")
-    assert f"mean {inside.mean():.4g} ± {inside.std():.2g}" in text
+    assert f"mean {measured(inside.mean(), inside.std())}" in text
     assert "median displacement y " in text
     drag(panel, qtbot, (left + width / 2, top + height / 2), (left + width / 2 + 40, top + height / 2 + 20))
     after = panel.region.inside()
     assert after[:2] == pytest.approx((top + 20, left + 40), abs=2)
     assert after[2:] == pytest.approx((height, width), abs=1)
     inside = make_picture(59)[after[0]:after[0] + after[2], after[1]:after[1] + after[3]] / 65_535
-    assert f"mean {inside.mean():.4g} ± {inside.std():.2g}" in panel.region.text.toPlainText()
+    assert f"mean {measured(inside.mean(), inside.std())}" in panel.region.text.toPlainText()
     qtbot.mouseClick(panel.follow, QtCore.Qt.MouseButton.LeftButton)
     assert asked == [("set", {"settings": dict(zip(
         ("forecast.top_px", "forecast.left_px", "forecast.height_px", "forecast.width_px"), after, strict=True))})]

@@ -191,3 +191,13 @@ def test_all_panels_fit_the_screen(size: tuple[int, int], scale: float, filled: 
     assert filled.minimumSizeHint().width() <= size[0]
     assert filled.minimumSizeHint().height() <= size[1]
     assert (filled.width(), filled.height()) == size
+
+
+def test_no_line_is_drawn_under_tabs(filled: Window, qtbot: Any) -> None:
+    click(filled, PathPanel, "❐", qtbot)
+    click(filled, PathPanel, "❐", qtbot)
+    filled.resize(1366, 768)
+    QtWidgets.QApplication.processEvents()
+    bars = [bar for bar in filled.findChildren(QtWidgets.QTabBar) if bar.isVisible()]
+    assert bars
+    assert not any(bar.drawBase() for bar in bars)

@@ -14,6 +14,7 @@ from monitor.panels.banner import BannerPanel
 from monitor.panels.deformation import DeformationPanel
 from monitor.panels.drift import DriftPanel
 from monitor.panels.frame import FramePanel
+from monitor.panels.jitter import JitterPanel
 from monitor.panels.path import PathPanel
 from monitor.panels.sharpness import SharpnessPanel
 from monitor.panels.statusbar import StatusPanel
@@ -30,10 +31,15 @@ FLAGGED = sorted([*BLURRED, 17, 30, 46])
 
 
 def click_dot(panel: Any, dots: Any, number: int, qtbot: Any) -> None:
-    place = panel.plot.getViewBox().mapViewToScene(QtCore.QPointF(dots.x[number], dots.y[number]))
-    spot = panel.plot.mapFromScene(place)
-    qtbot.mouseMove(panel.plot.viewport(), spot)
-    qtbot.mouseClick(panel.plot.viewport(), QtCore.Qt.MouseButton.LeftButton, pos=spot)
+    click(panel.plot, dots.x[number], dots.y[number], qtbot)
+
+
+def click(plot: Any, x: float, y: float, qtbot: Any) -> None:
+    """Click a chart at a place in data."""
+    QtWidgets.QApplication.processEvents()   # charts that moved are laid out
+    spot = plot.mapFromScene(plot.getViewBox().mapViewToScene(QtCore.QPointF(x, y)))
+    qtbot.mouseMove(plot.viewport(), spot)
+    qtbot.mouseClick(plot.viewport(), QtCore.Qt.MouseButton.LeftButton, pos=spot)
 
 
 def show_table(window: Window) -> None:
@@ -101,7 +107,7 @@ def test_table_lists_flagged_frames_newest_first(filled: Window) -> None:
     assert [int(cell(filled, line, "Frame")) for line in range(model.rowCount())] == FLAGGED[::-1]
     assert cell(filled, 0, "Verdict") == "▲ blurred"
     row = make_row(47)
-    assert cell(filled, 0, "Blur") == (f"{row.blur_length_px:.1f} ± {row.blur_length_sigma_px:.1f} px "
+    assert cell(filled, 0, "Blur") == (f"{measured(row.blur_length_px, row.blur_length_sigma_px, 'px')} "
                                        f"({row.blur_length_px * 21:.0f} nm)")
     line = FLAGGED[::-1].index(30)
     assert cell(filled, line, "Verdict") == "◆ bad"
@@ -179,7 +185,7 @@ def test_banner_names_the_newest_frame_in_px_and_um(filled: Window) -> None:
     assert numbers["frame"].text() == "59"
     assert numbers["blur"].text() == measured(row.blur_length_px, row.blur_length_sigma_px).split(" ")[0] + " px"
     assert numbers["drift y"].text() == f"{row.drift_y_px:+.2f} px"
-    assert numbers["drift x caption"].text() == f"drift x  {row.drift_x_px * 0.021:+.2f} µm"
+    assert numbers["drift x caption"].text() == f"drift x  {row.drift_x_px * 0.021:+.3f} µm"
     assert numbers["flagged"].text() == str(len(FLAGGED))
     assert "LIVE" in filled.panel(BannerPanel).chip.text()
 
@@ -364,6 +370,8 @@ def test_the_list_of_keys_is_complete(filled: Window, qtbot: Any) -> None:
     words = [label.text() for label in filled._keys.findChildren(type(filled.panel(BannerPanel).chip))]
     actions = [bound.action for bound in gather(filled, filled.panels.values())]
     assert all(action.key in words and action.text in words for action in actions)
+    qtbot.keyClick(filled._keys, QtCore.Qt.Key.Key_Question, QtCore.Qt.KeyboardModifier.ShiftModifier)
+    assert not filled._keys.isVisible()
     assert len({action.key for action in actions}) == len(actions)
 
 
@@ -391,3 +399,25 @@ def test_a_killed_streamer_leaves_the_window_alive(
         assert "session-2" in filled.panel(BannerPanel).note.text()
     finally:
         again.close()
+
+
+def test_a_click_beside_the_dots_selects_the_nearest_frame(filled: Window, qtbot: Any) -> None:
+    jitter = filled.panel(JitterPanel).plot
+    click(jitter, 20.3, 0.0, qtbot)
+    assert filled.selected == Key("scan-1", 20)
+    sharpness = filled.panel(SharpnessPanel)
+    click(sharpness.plot, 33.2, 1.6 + float(sharpness.threshold.value()), qtbot)
+    assert filled.selected == Key("scan-1", 33)
+    click(sharpness.plot, 41.0, float(sharpness.threshold.value()), qtbot)   # the line is dragged, not clicked
+    assert filled.selected == Key("scan-1", 33)
+
+
+def test_every_frame_of_the_path_can_be_clicked(filled: Window, streamer: FakeStreamer, qtbot: Any) -> None:
+    for index in range(60, 400):
+        streamer.frame(make_row(index))
+    qtbot.waitUntil(lambda: len(filled.store) == 400)
+    filled.refresh_now()
+    row = make_row(3)
+    click(filled.panel(PathPanel).plot, row.drift_x_px, row.drift_y_px, qtbot)
+    assert filled.selected is not None
+    assert filled.selected.index < 10

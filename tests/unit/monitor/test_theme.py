@@ -12,6 +12,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")   # it names other packages that it would like to have
     import colour
 
+from monitor.panels.overlays import CORE, HALO, PINNED
 from monitor.theme import GLYPHS, LIGHT, SEVERITY_GLYPHS, SYMBOLS, THEMES, Theme
 
 SIMULATIONS = {   # Machado et al. 2009, severity 1, of linear RGB
@@ -73,3 +74,26 @@ def test_nothing_depends_on_colour_alone() -> None:
     for shapes in (SYMBOLS, GLYPHS, SEVERITY_GLYPHS):
         assert len(set(shapes.values())) == len(shapes)
     assert len({LIGHT.verdict_colour(word) for word in GLYPHS}) == len(GLYPHS)
+
+
+def over(shade: tuple[int, int, int, int], ground: str) -> str:
+    """Colour of a translucent ground on another."""
+    alpha = shade[3] / 255
+    below = [int(ground[place:place + 2], 16) for place in (1, 3, 5)]
+    return "#" + "".join(f"{round(alpha * top + (1 - alpha) * under):02x}"
+                         for top, under in zip(shade[:3], below, strict=True))
+
+
+@pytest.mark.parametrize(("words", "alpha"), [
+    ("#ffffff", 170),              # scale bar, rings of the spectrum
+    (CORE, 190), (PINNED, 190),    # arrows, region
+    (CORE, 200)])                  # the chip of the selected frame
+@pytest.mark.parametrize("picture", ["#000000", "#ffffff"])
+def test_what_is_written_on_the_picture_can_be_read_on_black_and_on_white(words: str, alpha: int, picture: str) -> None:
+    assert contrast(words, over((16, 20, 24, alpha), picture)) >= 4.5
+    assert contrast(words, HALO) >= 4.5
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES.keys())
+def test_selected_lines_and_plain_states_can_be_read(theme: Theme) -> None:
+    assert contrast(theme.text, theme.border) >= 4.5

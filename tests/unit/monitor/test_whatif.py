@@ -56,7 +56,7 @@ def test_a_trial_counts_and_marks_what_changes() -> None:
     assert np.flatnonzero(lower.newly).tolist() == [2]
     assert not lower.no_longer.any()
     assert told(lower, charts.verdict) == (
-        "would flag 3 of 5, now 2 (blurred 3, now 2; undecided 0, now 0)")
+        "would flag 3, now 2", "of 5: blurred 3, now 2; undecided 0, now 0")
     assert np.flatnonzero(higher.no_longer).tolist() == [3]
     assert (higher.flagged_now, higher.flagged_then) == (2, 1)
     assert judge(charts, THRESHOLDS).verdict.tolist() == charts.verdict.tolist()

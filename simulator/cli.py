@@ -9,7 +9,7 @@ import logging
 import math
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +134,7 @@ def run(  # noqa: PLR0913  (one parameter an option)
         bind=bind, connect=connect, protocol=protocol, pattern=pattern, wait_s=wait, faults=faults, seed=seed)
     planned = find(scenario).build(request)
     with ExitStack() as stack:
+        recorder = None
         beamline = None if recollect is None else stack.enter_context(
             _listening(recollect, planned, wait_s=wait, late_s=late))
         source: Iterable[Frame] = planned.frames() if beamline is None else beamline.frames()
@@ -148,7 +149,8 @@ def run(  # noqa: PLR0913  (one parameter an option)
             from simulator.publisher import Pace, with_ends  # noqa: PLC0415
 
             pace = Pace(rate_hz=_RATE_HZ if rate is None else rate)
-            whole = outlet.publish(with_ends(source), pace=pace, restamp=True, course=beamline)
+            whole = outlet.publish(with_ends(source), pace=pace, restamp=True, course=beamline,
+                                   left=None if recorder is None else recorder.left)
             if not whole and save is not None:
                 raise RecordingError(f"{save}: interrupted; nothing was saved")
     if save is not None:
@@ -232,7 +234,8 @@ class _Outlet:
         )
 
     def publish(
-        self, items: Iterable[Item], *, pace: Pace, restamp: bool, course: Course | None = None
+        self, items: Iterable[Item], *, pace: Pace, restamp: bool, course: Course | None = None,
+        left: Callable[[Frame], None] | None = None,
     ) -> bool:
         """Send everything, telling where and how much; False when it was interrupted."""
         from simulator.publisher import Sender, publish  # noqa: PLC0415
@@ -244,7 +247,7 @@ class _Outlet:
                 self._await_receiver(sender)
                 # Who makes the frames as things go wants to know how they go before making many more.
                 sent = publish(items, sender, self.dialect, pace=pace, faults=self.injector, restamp=restamp,
-                               ahead=4 if course is None else 1, course=course)
+                               ahead=4 if course is None else 1, course=course, left=left)
         except KeyboardInterrupt:
             typer.echo("stopped", err=True)
             return False

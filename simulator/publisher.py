@@ -160,7 +160,7 @@ class Pace:
 
 def publish(
     items: Iterable[Item], sender: Sender, dialect: Dialect, *, pace: Pace, faults: FaultInjector | None = None,
-    restamp: bool = False, ahead: int = 4, course: Course | None = None,
+    restamp: bool = False, ahead: int = 4, course: Course | None = None, left: Callable[[Frame], None] | None = None,
 ) -> Sent:
     """Send frames, and the ends of acquisitions, until there are no more.
 
@@ -182,6 +182,8 @@ def publish(
         Frames made ahead.
     course : Course, optional
         Who makes the items, if it wants to know.
+    left : callable, optional
+        Told every frame as it left, or was lost on purpose.
     """
     frames = messages = 0
     began = time.monotonic()
@@ -195,6 +197,8 @@ def publish(
                 pace.wait(item)
                 frames += 1
                 frame = _stamped(item) if restamp else item
+                if left is not None:
+                    left(frame)
                 message: Message = dialect.encode(frame)
                 outgoing = [message] if faults is None else faults.passed(
                     message, acquisition=frame.acquisition, index=frame.index)

@@ -49,6 +49,7 @@ class Recorder:
         self._run = run
         self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._written = 0
+        self._left_at: dict[tuple[Kind, int], float] = {}
         self._check_place()
         try:
             self._file = h5py.File(self._partial, "w", rdcc_nbytes=0)
@@ -72,6 +73,11 @@ class Recorder:
         except (OSError, RuntimeError) as error:
             raise self._failure(error) from error
         self._written += 1
+
+    def left(self, frame: Frame) -> None:
+        """Take note of the time of exposure that a frame was sent with: who received it knows that one."""
+        if frame.exposed_at is not None:
+            self._left_at[frame.kind, frame.index] = frame.exposed_at
 
     def __enter__(self) -> Self:
         return self
@@ -120,7 +126,8 @@ class Recorder:
         shots = in_time(self._run.shots)
         ours.create_dataset("sequence", data=np.array(
             [(KINDS.index(shot.kind), shot.index) for shot in shots], np.int32))
-        ours.create_dataset("exposed_at_s", data=np.array([START_S + shot.at_s for shot in shots]))
+        ours.create_dataset("exposed_at_s", data=np.array(
+            [self._left_at.get((shot.kind, shot.index), START_S + shot.at_s) for shot in shots]))
         ours.create_dataset("view", data=[shot.view for shot in shots], dtype=h5py.string_dtype())
         ours.create_dataset("recollects", data=np.array([_number(shot.recollects) for shot in shots], np.int32))
 

@@ -87,6 +87,22 @@ def test_requests_tell_the_story(folder: Path) -> None:
     assert "taken again: 4 frames" in (folder / "simulator.log").read_text()
 
 
+def test_a_registered_stack_has_the_better_frames(folder: Path) -> None:
+    stack = folder / "registered.h5"
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "streamer.cli", "export", str(folder / "session"), "--out", str(folder),
+         "--registered", str(stack), "--recording", str(folder / "truth.h5"), "--acquisition", "sun2025_txm"],
+        check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = {row["index"]: row for row in table(folder / "frames.csv") if row["kind"] == "projection"}
+    replaced = {index: row["replaced_by"] for index, row in rows.items() if row["replaced_by"]}
+    assert {"6", "7", "13"} <= replaced.keys()
+    assert all(rows[number]["verdict"] == "sharp" for number in replaced.values())
+    with h5py.File(stack) as file:
+        assert {str(index) for index in file["frames/index"][()]} == rows.keys() - replaced.keys()
+        assert len(file["frames/index"]) == 14
+
+
 def test_frames_taken_again_disturb_no_account(folder: Path) -> None:
     accounting = json.loads((folder / "session" / "summary.json").read_text())["accounting"]
     assert {name: accounting[name]["count"] for name in ("missing", "duplicate", "out_of_order", "refused")} == {

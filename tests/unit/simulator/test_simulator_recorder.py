@@ -9,6 +9,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import h5py
+import msgspec
 import numpy as np
 import pytest
 
@@ -29,6 +30,15 @@ def save(run: Run, path: Path) -> None:
     with Recorder(path, run) as recorder:
         for _ in recorded(run.frames(), recorder):
             pass
+
+
+def test_frames_that_were_sent_have_the_times_they_were_sent_with(tmp_path: Path) -> None:
+    run = make(frames=3)
+    with Recorder(tmp_path / "run.h5", run) as recorder:
+        for number, frame in enumerate(recorded(run.frames(), recorder)):
+            recorder.left(msgspec.structs.replace(frame, exposed_at=2e9 + number))
+    with open_recording(tmp_path / "run.h5") as recording:
+        assert [frame.exposed_at for frame in recording.frames()] == [2e9 + number for number in range(len(run))]
 
 
 def test_layout_and_truth(tmp_path: Path) -> None:

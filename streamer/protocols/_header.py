@@ -101,7 +101,7 @@ def read_optional(header: Mapping[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for key, (field, read) in _OPTIONAL.items():
         value = header.get(key)
-        if value is not None:
+        if value is not None and (key, value) != _REPLACES_NOTHING:
             fields[field] = read(key, value)
     if fields.get("expected") == 0:
         del fields["expected"]   # senders that do not know the number send 0
@@ -229,6 +229,9 @@ _OPTIONAL: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "of": ("expected", _whole),
 }
 """Name on the wire: field of `Frame` and how to read it."""
+
+_REPLACES_NOTHING = ("recollects", -1)
+"""As a sender says it that has a number for every frame, such as a process variable."""
 
 ALL_FIELDS = frozenset({"index", *(field for field, _ in _OPTIONAL.values())})
 """What a JSON header of ours carries."""

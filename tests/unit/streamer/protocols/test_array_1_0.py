@@ -124,7 +124,7 @@ def test_optional_fields(field, value, name):
 @pytest.mark.parametrize(("field", "value"), [
     ("acquisition", 7), ("acquisition", "a" * 256), ("view", ["left"]), ("kind", "sample"), ("kind", 0), ("kind", []),
     ("exposed_at", "now"), ("exposed_at", True), ("exposure_s", -1), ("pixel_size_nm", "40 nm"), ("angle_deg", {}),
-    ("energy_ev", -8333.0), ("recollects", -1), ("recollects", 2.5), ("of", "all"), ("of", -1), ("timeStamp", "now"),
+    ("energy_ev", -8333.0), ("recollects", -2), ("recollects", 2.5), ("of", "all"), ("of", -1), ("timeStamp", "now"),
     ("endianness", "middle"), ("exposed_at", 10**400),
 ])
 def test_bad_optional_fields_are_named_with_their_value(field, value):
@@ -133,6 +133,10 @@ def test_bad_optional_fields_are_named_with_their_value(field, value):
     if value != 10**400:   # no number that JSON readers must understand
         assert f"{field} is " in str(error)
         assert error.index == 12
+
+
+def test_a_sender_may_say_that_a_frame_replaces_none():
+    assert decode(header(recollects=-1), PIXELS).recollects is None
 
 
 def test_unknown_kinds_list_the_known_ones():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pyqtgraph.Qt import QtCore, QtWidgets
+from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
 from monitor.panels.parts import Combo
 
 WIDTH_PX = 460
+HINT_ALPHA = 190
 _WIDEST_PX = 900
 _LONGEST = 2000
 """Characters of a line."""
@@ -187,13 +188,26 @@ class Told(QtWidgets.QDialog):
         self.copy = copy
 
 
+class _Field(QtWidgets.QLineEdit):
+    """A line to write in, whose hint can be read: Qt draws it in half of the colour of the text."""
+
+    def showEvent(self, event: Any) -> None:
+        """Take the colour for the hint; what was said before the style was known would be forgotten."""
+        super().showEvent(event)
+        palette = self.palette()
+        faint = palette.color(QtGui.QPalette.ColorRole.Text)
+        faint.setAlpha(HINT_ALPHA)
+        palette.setColor(QtGui.QPalette.ColorRole.PlaceholderText, faint)
+        self.setPalette(palette)
+
+
 def _field(line: Line) -> QtWidgets.QLineEdit | QtWidgets.QComboBox:
     if line.choices:
         box = Combo()
         box.addItems(list(line.choices))
         box.setCurrentText(line.value)
         return box
-    field = QtWidgets.QLineEdit(line.value)
+    field = _Field(line.value)
     field.setMaxLength(_LONGEST)
     field.setPlaceholderText(line.hint)
     return field

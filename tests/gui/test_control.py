@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pyqtgraph.Qt import QtCore, QtWidgets
+from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 from support.fake_streamer import FakeStreamer, make_row, moment
 
 from monitor.commander import Commander
 from monitor.control import SELECT_FIRST
+from monitor.dialogs import HINT_ALPHA
 from monitor.feed import Feed
 from monitor.panels.alerts import ALERTS, ALL, LISTS, REQUESTED, REQUESTS, AlertsPanel
 from monitor.panels.banner import BannerPanel
@@ -509,3 +510,11 @@ def test_a_report_is_written_where_the_session_can_be_read(
     filled.control.reporter.write(str(tmp_path))
     assert message(filled).startswith("a report is being written already")
     qtbot.waitUntil(lambda: message(filled) == "no report: txm-streamer: the journal is damaged")
+
+
+def test_the_hint_of_a_form_is_drawn_in_a_colour_to_be_read(alerted: Window, qtbot: Any) -> None:
+    qtbot.keyClick(alerted, Keys.Key_A, Shift)
+    field = alerted.control.forms.form.fields["note"]
+    colour = field.palette().color(QtGui.QPalette.ColorRole.PlaceholderText)
+    assert colour.alpha() == HINT_ALPHA
+    assert colour.rgb() == QtGui.QColor(alerted.theme.text).rgb()

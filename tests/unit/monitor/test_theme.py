@@ -12,6 +12,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")   # it names other packages that it would like to have
     import colour
 
+from monitor.dialogs import HINT_ALPHA
 from monitor.panels.overlays import CORE, HALO, PINNED
 from monitor.theme import GLYPHS, LIGHT, SEVERITY_GLYPHS, SYMBOLS, THEMES, Theme
 
@@ -76,7 +77,7 @@ def test_nothing_depends_on_colour_alone() -> None:
     assert len({LIGHT.verdict_colour(word) for word in GLYPHS}) == len(GLYPHS)
 
 
-def over(shade: tuple[int, int, int, int], ground: str) -> str:
+def over(shade: tuple[int, ...], ground: str) -> str:
     """Colour of a translucent ground on another."""
     alpha = shade[3] / 255
     below = [int(ground[place:place + 2], 16) for place in (1, 3, 5)]
@@ -97,3 +98,5 @@ def test_what_is_written_on_the_picture_can_be_read_on_black_and_on_white(words:
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES.keys())
 def test_selected_lines_and_plain_states_can_be_read(theme: Theme) -> None:
     assert contrast(theme.text, theme.border) >= 4.5
+    text = [int(theme.text[place:place + 2], 16) for place in (1, 3, 5)]
+    assert contrast(over((*text, HINT_ALPHA), theme.surface), theme.surface) >= 4.5   # hints in forms

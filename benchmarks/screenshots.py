@@ -27,6 +27,8 @@ from PIL import Image
 
 from monitor.demo import Demo
 from monitor.feed import Feed, LinkState
+from monitor.panels.filmstrip import FilmstripPanel
+from monitor.rows import Key
 from monitor.snapshot import save
 from monitor.store import Store
 from monitor.theme import THEMES, screen_scale
@@ -81,6 +83,7 @@ def take(name: str, source: Demo, asked: argparse.Namespace) -> None:
                 width, height = map(int, size.split("x"))
                 desk = Late(feed, size=(width, height), theme=theme)
                 desk.spin(3.0)   # what it asks the streamer for has come
+                desk.spin(12.0, lambda: has_thumbnails(desk.window))
                 picture = asked.out / f"{name}-{size}-{theme}.png"
                 save(desk.window, picture)
                 shrink(picture, half=asked.half)
@@ -110,6 +113,13 @@ def shrink(path: Path, *, half: bool) -> None:
     image = Image.fromarray(nearest[where].reshape(picture.height, picture.width).astype(np.uint8), "P")
     image.putpalette(palette.astype(np.uint8).tobytes())
     image.save(path, optimize=True)
+
+
+def has_thumbnails(window: Window) -> bool:
+    """Tell whether all small pictures in sight are here."""
+    strip = window.panel(FilmstripPanel).strip
+    rows = [row for number in strip.seen() if (row := strip.row_of(number)) is not None]
+    return all(window.thumbnails.get(Key(row.acquisition, row.index)) is not None for row in rows)
 
 
 def is_due(feed: Feed, frames: int) -> bool:

@@ -11,6 +11,7 @@ and theme is opened on what has come, as by somebody who comes late, and its pic
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from dataclasses import replace
@@ -83,7 +84,7 @@ def take(name: str, source: Demo, asked: argparse.Namespace) -> None:
                 width, height = map(int, size.split("x"))
                 desk = Late(feed, size=(width, height), theme=theme)
                 desk.spin(3.0)   # what it asks the streamer for has come
-                desk.spin(12.0, lambda: has_thumbnails(desk.window))
+                desk.spin(12.0, functools.partial(has_thumbnails, desk.window))
                 picture = asked.out / f"{name}-{size}-{theme}.png"
                 save(desk.window, picture)
                 shrink(picture, half=asked.half)

@@ -1,4 +1,4 @@
-"""Rows of frames as columns that grow by doubling, so that charts of a long run are drawn from arrays."""
+"""Rows of frames as columns that grow by halves, so that charts of a long run are drawn from arrays."""
 
 from __future__ import annotations
 
@@ -381,8 +381,8 @@ def _name(acquisition: int, index: int) -> int:
 
 
 def _grown(column: Any) -> Any:
-    """Return a column with room for twice as many rows; what is not used yet takes no memory."""
-    larger = np.empty((*column.shape[:-1], 2 * column.shape[-1]), column.dtype)
+    """Return a column with room for half as many rows more; in huge pages, what is not used yet takes memory, too."""
+    larger = np.empty((*column.shape[:-1], column.shape[-1] * 3 // 2), column.dtype)
     larger[..., :column.shape[-1]] = column
     return larger
 

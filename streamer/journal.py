@@ -12,6 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -373,17 +374,15 @@ class Journal:
                                "so that nothing measured is overwritten ('txm-streamer run' goes on with its own)")
         try:
             db = sqlite3.connect(self.path, isolation_level="IMMEDIATE", check_same_thread=False)
-            db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.executescript(_TABLES)
+            with _closed_on_error(db):
+                db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = NORMAL")
+                db.executescript(_TABLES)
         except sqlite3.Error as error:
             raise SessionError(f"journal {self.path} cannot be created: {error}") from error
-        try:
+        with _closed_on_error(db):
             begun = self._is_begun(db)
-        except SessionError:
-            db.close()
-            raise
         self._db = db
         if not begun:
             self.write(Batch(facts={"schema": SCHEMA, "version": __version__, "started_at": time.time()}))
@@ -411,8 +410,9 @@ class Journal:
         mode = "ro" if not os.access(self.folder, os.W_OK) else "rw"
         try:
             db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, check_same_thread=False)
-            db.execute("PRAGMA query_only = 1")
-            schema = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+            with _closed_on_error(db):
+                db.execute("PRAGMA query_only = 1")
+                schema = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
         except sqlite3.Error as error:
             raise SessionError(f"journal {self.path} cannot be read: {error}") from error
         if schema is None or int(schema[0]) > SCHEMA:
@@ -420,6 +420,15 @@ class Journal:
             raise SessionError(f"journal {self.path} has schema {schema and schema[0]}, this version reads up to "
                                f"{SCHEMA}; use a newer txm-live")
         return db
+
+
+@contextmanager
+def _closed_on_error(db: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, SessionError):
+        db.close()
+        raise
 
 
 def _marks(columns: Sequence[str]) -> str:

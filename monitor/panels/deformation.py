@@ -62,12 +62,15 @@ class DeformationPanel(Panel):
 
     def _points(self, charts: Charts, name: str) -> tuple[FloatColumn, FloatColumn, IntColumn]:
         """Return x, y and row of what is drawn, view after view, with a gap between two."""
+        low, high = self.timeline.range
         values = charts.numbers[name]
-        known = np.flatnonzero(np.isfinite(values))
+        begin, end = np.searchsorted(charts.order, low, "left"), np.searchsorted(charts.order, high, "right")
+        known = begin + np.flatnonzero(np.isfinite(values[begin:end]))
+        views = np.unique(charts.view[known]) if len(charts.views) > 1 else [None]
         x, y, rows = [np.empty(0)], [np.empty(0)], [known[:0]]
-        for number, view in enumerate(np.unique(charts.view[known])):
-            mine = known[charts.view[known] == view]
-            mine = mine[thin(charts.order[mine], values[mine], *self.timeline.range)]
+        for number, view in enumerate(views):
+            mine = known if view is None else known[charts.view[known] == view]
+            mine = mine[thin(charts.order[mine], values[mine], low, high)]
             gap = min(number, 1)
             x += [np.zeros(gap), charts.order[mine]]
             y += [np.full(gap, np.nan), values[mine]]

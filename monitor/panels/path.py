@@ -204,9 +204,10 @@ class PathPanel(Panel):
 
     def _follow(self, x: FloatColumn, y: FloatColumn) -> None:
         least = 2.0
-        room = 0.05 * max(float(np.ptp(x)), float(np.ptp(y)), least)   # for the ring around the newest
-        self._ranges = [settle(now, float(data.min()) - room, float(data.max()) + room, least=least)
-                        for now, data in zip(self._ranges, (x, y), strict=True)]
+        ends = [(float(data.min()), float(data.max())) for data in (x, y)]
+        room = 0.05 * max(least, *(high - low for low, high in ends))   # for the ring around the newest
+        self._ranges = [settle(now, low - room, high + room, least=least)
+                        for now, (low, high) in zip(self._ranges, ends, strict=True)]
         self.plot.getViewBox().setRange(xRange=self._ranges[0], yRange=self._ranges[1], padding=0.02)
 
     def _write_legend(self, charts: Charts, known: Any, *, several: bool) -> None:

@@ -142,10 +142,12 @@ class Desk:
     def __init__(self, results: str = "tcp://127.0.0.1:1", *, size: tuple[int, int] = (1920, 1080)) -> None:
         import pyqtgraph as pg  # noqa: PLC0415  (after the platform was chosen, likewise the next ones)
 
+        from monitor.application import give_memory_back  # noqa: PLC0415
         from monitor.feed import Feed  # noqa: PLC0415
         from monitor.store import Store  # noqa: PLC0415
         from monitor.window import Window  # noqa: PLC0415
 
+        give_memory_back()
         self.app = pg.mkQApp()
         self.feed = Feed(Store(), results)
         self.window = Window(self.feed)

@@ -107,7 +107,8 @@ class Arrows(Lines):
 
     def paint(self, painter: Any, *_: Any) -> None:
         """Draw what is on the picture: an arrow enlarged out of it would point at something else."""
-        painter.setClipRect(self._picture)
+        if not self._picture.contains(self._bounds):   # clipping has its price
+            painter.setClipRect(self._picture)
         super().paint(painter)
 
 

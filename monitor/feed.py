@@ -176,7 +176,7 @@ class Feed:
 
     def _step(self) -> None:
         try:
-            result = self._client.receive(0.1)
+            result = self._client.receive(0.0 if self._ahead else 0.1)   # with a page on its way, there is more to do
             if result is not None:
                 self._take(result)
         except ProtocolError as error:
@@ -251,16 +251,19 @@ class Feed:
             self._asking = False
         self._announce()
 
-    def _ask_page(self, since: int) -> Command:
-        return self._client.ask("history", since=since, limit=PAGE, columns=True)
+    def _ask_page(self, since: int, *, alerts: bool = True) -> Command:
+        return self._client.ask("history", since=since, limit=PAGE, columns=True, alerts=alerts)
 
     def _look_ahead(self, page: Any, since: int) -> dict[int, Command]:
-        """Ask for the page after this one before it is taken in: the streamer reads it meanwhile."""
+        """Ask for the page after this one before it is taken in: the streamer reads it meanwhile.
+
+        Alerts have come with this one, or one before; how they change since then is heard.
+        """
         sequence = page.get("sequence") if isinstance(page, dict) else None
         last = sequence.get("frame") if isinstance(sequence, dict) else None
         if not isinstance(last, int) or last <= since or not page.get("more"):
             return {}
-        return {last: self._ask_page(last)}
+        return {last: self._ask_page(last, alerts=False)}
 
     def _refuse(self, error: ProtocolError) -> None:
         self._foreign_at = time.monotonic()

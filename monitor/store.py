@@ -167,7 +167,7 @@ class Store:
         with self._lock:
             self._put_alerts(alerts, sequence.get("alert", 0))
             self._put_recollections(requests, sequence.get("recollect", 0))
-            self._known = sequence
+            self._known |= sequence   # a page without alerts says nothing of theirs
         return changed
 
     def heard(self, topic: str) -> int:

@@ -226,14 +226,14 @@ class Journal:
         stored = [name for _, name, *_ in self._read("PRAGMA table_info(frames)") if name in _FRAME_COLUMNS]
         texts, numbers = ([name for name in stored if (name in FRAME_TEXTS) == wanted] for wanted in (True, False))
         page = "FROM frames WHERE sequence > ? ORDER BY sequence LIMIT ?"
-        sequences, *words = [*zip(*self._read(f"SELECT sequence, {_quoted(texts)} {page}", (since, limit)),
-                                  strict=True)] or [()] * (len(texts) + 1)
+        flat = [*itertools.chain.from_iterable(self._read(f"SELECT sequence, {_quoted(texts)} {page}", (since, limit)))]
+        sequences, *words = (flat[column::len(texts) + 1] for column in range(len(texts) + 1))
         # straight into one array: rows that wait as tuples would be counted again and again by the garbage collector
         values = ", ".join(f'ifnull("{name}", 9e999)' for name in numbers)
-        flat = itertools.chain.from_iterable(self._read(f"SELECT {values} {page}", (since, limit)))
-        table = np.fromiter(flat, np.float64).reshape(len(sequences), len(numbers))
+        every = itertools.chain.from_iterable(self._read(f"SELECT {values} {page}", (since, limit)))
+        table = np.fromiter(every, np.float64).reshape(len(sequences), len(numbers))
         table[np.isinf(table)] = np.nan
-        return [*sequences], dict(zip(texts, words, strict=True)) | dict(zip(numbers, table.T, strict=True))
+        return sequences, dict(zip(texts, words, strict=True)) | dict(zip(numbers, table.T, strict=True))
 
     def _frames(self, condition: str, values: Sequence[object]) -> Iterator[tuple[int, FrameRow]]:
         stored = {name for _, name, *_ in self._read("PRAGMA table_info(frames)")}

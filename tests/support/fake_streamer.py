@@ -323,7 +323,8 @@ class FakeStreamer:
                                 "data": jpeg(make_picture(row.index, (48, 64)))} for row in some],
                 "next": since + len(some), "more": since + len(some) < len(every)}
 
-    def _history(self, since: int = 0, limit: int | None = None, columns: bool = False) -> dict[str, Any]:
+    def _history(self, since: int = 0, limit: int | None = None, columns: bool = False, alerts: bool = True
+                 ) -> dict[str, Any]:
         self.histories.append(since)
         rows = [(sequence, row) for sequence, row in self.rows.values() if sequence > since]
         page = rows[:limit]
@@ -337,4 +338,6 @@ class FakeStreamer:
         if columns and self.knows_columns:
             history |= {"frames": [], "columns": encode_columns({name: [getattr(row, name) for _, row in page]
                                                                  for name in FrameRow.__struct_fields__})}
+            if not alerts:
+                history |= {"alerts": [], "recollections": [], "sequence": {"frame": sequence["frame"]}}
         return history

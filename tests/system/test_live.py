@@ -132,6 +132,9 @@ def test_a_long_history_comes_in_pages(frames: list[Frame], tmp_path: Path) -> N
             since, more = page["sequence"]["frame"], page["more"]
             indices += [(row["acquisition"], row["index"]) for row in page["frames"]]
         assert sorted(indices) == sorted((frame.acquisition, frame.index) for frame in frames)
+        page = running.client.request("history", since=3, limit=3, columns=True, alerts=False)
+        assert page["alerts"] == page["recollections"] == page["frames"] == []
+        assert [*page["sequence"]] == ["frame"]
         with pytest.raises(CommandError, match="limit 0"):
             running.client.request("history", limit=0)
 

@@ -81,12 +81,16 @@ def test_a_long_history_comes_in_pages(streamer: FakeStreamer, monkeypatch: pyte
     for index in range(50):
         streamer.frame(make_row(index))
     streamer.frame(make_row(3, revision=1))
+    for number in (1, 2):
+        streamer.alert(Alert(id=number, raised_at="", severity="MAJOR", rule="blurred_frame", text="taken again"))
     feed = Feed(Store(), streamer.results)
     feed.start()
     try:
         streamer.wait_for_subscriber()
         streamer.status()
         wait_until(lambda: feed.link().has_history)
+        assert [alert.id for alert in feed.store.alerts()] == [2, 1]
+        assert feed.store.heard("alert") == 2   # though only the first page told of them
         assert streamer.histories == [0, 21, 41]   # frame 3 was revised: it comes last
         assert len(feed.store) == 50
         assert feed.store.row(Key("scan-1", 3)).revision == 1

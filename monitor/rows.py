@@ -33,6 +33,7 @@ _CHARTED = ("index", "provisional", "blur_length_px", "blur_length_sigma_px", "b
             "jitter_x_px", "flow_median_px", "flow_p95_px")
 _DEFAULTS = {"provisional": 0.0, "revision": 0.0, "settings_revision": 0.0}
 _PLACE = {name: number for number, name in enumerate(_NUMBERS)}
+_VERDICT_CODES = {word: code for code, word in enumerate(VERDICTS)}
 _FLAGGED = frozenset({VERDICTS.index("blurred"), VERDICTS.index("undecided"), VERDICTS.index("bad")})
 
 
@@ -104,7 +105,7 @@ class _Words:
         """Return the numbers of many words."""
         for word in dict.fromkeys(words):
             self.number(word)
-        return np.fromiter(map(self._numbers.__getitem__, words), np.int64, len(words))
+        return _codes(self._numbers, words)
 
     def find(self, word: str) -> int:
         """Return the number of a word, -1 if it never came."""
@@ -118,14 +119,15 @@ class _Texts:
         self._columns = columns
         self._empty = [""] * len(columns["index"])
         try:
-            self.verdicts = np.array([VERDICTS.index(word) for word in self["verdict"]], np.int64)
-        except ValueError as error:
+            self.verdicts = _codes(_VERDICT_CODES, self["verdict"])
+        except KeyError as error:
             raise ProtocolError(f"a row has another verdict than {', '.join(VERDICTS[1:])}") from error
         if unknown := {*self["kind"]} - {*KINDS}:
             raise ProtocolError(f"rows are of the kind {', '.join(sorted(unknown))!r}; expected {', '.join(KINDS)}")
 
     def __getitem__(self, name: str) -> list[str]:
-        return [text or "" for text in self._columns.get(name, self._empty)]
+        texts = self._columns.get(name, self._empty)
+        return [text or "" for text in texts] if None in texts else texts   # type: ignore[return-value]
 
 
 class _Moments:
@@ -226,9 +228,8 @@ class RowTable:
         table = _Texts(columns)
         index = np.nan_to_num(np.asarray(columns["index"], np.float64)).astype(np.int64)
         acquisition = self.acquisitions.all(table["acquisition"])
-        places = np.array([self._place(_name(code, number), sequence)
-                           for code, number in zip(acquisition.tolist(), index.tolist(), strict=True)], np.int64)
-        new = np.flatnonzero(places >= 0)
+        places = self._find_all((index << _ACQUISITION_BITS | acquisition).tolist(), sequence)
+        new = np.flatnonzero(self.codes[4, places] <= sequence)
         places = places[new]
         for line, name in enumerate(_NUMBERS):
             given = np.asarray(columns[name], np.float64)[new] if name in columns else _DEFAULTS.get(name, np.nan)
@@ -236,31 +237,32 @@ class RowTable:
         self.codes[:, places] = np.stack([
             acquisition, self.views.all(table["view"]), self.kinds.all(table["kind"]), table.verdicts,
             np.full(index.size, sequence), self.shapes.all(table["blur_shape"])])[:, new]
-        troubled = np.array([text != "" for text in table["problems"]], np.bool_)[new]
+        problems = np.array(table["problems"], object)[new]
+        troubled = problems != ""
         verdict = self.codes[3, places]
         self.flagged[places] = np.isin(verdict, list(_FLAGGED)) | ((verdict == 0) & troubled)
         self.drawn[places] = (self.codes[2, places] == self.kinds.find("projection")) | self.flagged[places]
-        exposed, received, problems = (table[name] for name in ("exposed_at", "received_at", "problems"))
-        for moments, texts in ((self.exposed, exposed), (self.received, received)):
-            moments.put_all(places, [texts[line] for line in new.tolist()])
-        for line, place in zip(new.tolist(), places.tolist(), strict=True):
-            self.arrived[place] = _unix_s(received[line])
-            self.problems.pop(place, None)
-            if problems[line]:
-                self.problems[place] = problems[line]
+        exposed, received = (np.array(table[name], object)[new].tolist() for name in ("exposed_at", "received_at"))
+        self.exposed.put_all(places, exposed)
+        self.received.put_all(places, received)
+        self.arrived[places] = np.fromiter(map(_unix_s, received), np.float64, len(received))
+        for place in self.problems.keys() & set(places.tolist()):
+            del self.problems[place]
+        self.problems.update(zip(places[troubled].tolist(), problems[troubled].tolist(), strict=True))
         again = self.numbers[_PLACE["recollects"], places]
         for place in places[np.isfinite(again)].tolist():
             self._replace(place)
         self._widen_all(places)
         return places
 
-    def _place(self, key: int, sequence: int) -> int:
-        """Return the place for a row, -1 if a newer revision is already here."""
-        place = self.places.get(key)
-        if place is None:
-            place = self._append(key)
-            self.codes[4, place] = sequence
-        return place if sequence >= self.codes[4, place] else -1
+    def _find_all(self, keys: list[int], sequence: int) -> IntColumn:
+        """Return the places of rows by `_name`, new ones among them, which get this sequence number."""
+        first = self.length
+        for key in keys:
+            if key not in self.places:
+                self._append(key)
+        self.codes[4, first:self.length] = sequence
+        return _codes(self.places, keys)
 
     def _replace(self, place: int) -> None:
         replaced = int(self.numbers[_PLACE["recollects"], place])
@@ -378,6 +380,11 @@ class RowTable:
 def _name(acquisition: int, index: int) -> int:
     """Return one number for the two: a pair would take twice as much."""
     return index << _ACQUISITION_BITS | acquisition
+
+
+def _codes(numbers: Mapping[Any, int], keys: Sequence[Any]) -> IntColumn:
+    """Return the numbers of many keys; a KeyError if one has none."""
+    return np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys))
 
 
 def _grown(column: Any) -> Any:

@@ -141,14 +141,17 @@ class Desk:
 
     def __init__(self, results: str = "tcp://127.0.0.1:1", *, size: tuple[int, int] = (1920, 1080)) -> None:
         import pyqtgraph as pg  # noqa: PLC0415  (after the platform was chosen, likewise the next ones)
+        from pyqtgraph.Qt import QtCore  # noqa: PLC0415
 
-        from monitor.application import give_memory_back  # noqa: PLC0415
+        from monitor.application import TIDY_MS, give_memory_back  # noqa: PLC0415
         from monitor.feed import Feed  # noqa: PLC0415
         from monitor.store import Store  # noqa: PLC0415
         from monitor.window import Window  # noqa: PLC0415
 
-        give_memory_back()
         self.app = pg.mkQApp()
+        self.tidy = QtCore.QTimer()
+        self.tidy.timeout.connect(give_memory_back)
+        self.tidy.start(TIDY_MS)
         self.feed = Feed(Store(), results)
         self.window = Window(self.feed)
         self.window.resize(*size)

@@ -157,7 +157,7 @@ def detail(row: FrameRow, pixel_size_nm: float | None, *, replaced_by: int | Non
     if row.provisional and row.verdict is not None:
         parts[-1] += " (provisional)"
     if row.blur_length_px is not None:
-        angle = f" at {row.blur_angle_deg:.0f}°" if row.blur_angle_deg is not None else ""
+        angle = f" at {round(row.blur_angle_deg)}°" if row.blur_angle_deg is not None else ""
         parts.append(f"blur {blur(row, pixel_size_nm)}{angle}")
     if row.blur_limit_px is not None:
         parts.append(f"limit {value(row.blur_limit_px, unit='px')}")

@@ -212,7 +212,7 @@ def _sentence(
     method: Method, reach: float | None, half_nm: float | None, lost: tuple[tuple[float, float], ...],
     angle_deg: float | None, noise_gain: float,
 ) -> str:
-    where = "in all directions" if angle_deg is None else f"along {angle_deg:.0f} deg"
+    where = "in all directions" if angle_deg is None else f"along {round(angle_deg)} deg"
     if reach is None:
         return f"{NAMES[method]}: the blur has left nothing above the noise {where}; a preview, not data"
     size = f"half-period {0.5 / reach:.1f} px" + (f", {half_nm:.0f} nm" if half_nm is not None else "")

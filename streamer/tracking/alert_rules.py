@@ -45,7 +45,8 @@ def blurred_frame(row: FrameRow) -> Found | None:
     """Find a frame that is blurred, and surely so."""
     if row.verdict != "blurred" or row.provisional:
         return None
-    where = "alike in all directions" if row.blur_shape == "defocus" else f"along {round(row.blur_angle_deg or 0.0)} deg"
+    angle_deg = round(row.blur_angle_deg or 0.0)
+    where = "alike in all directions" if row.blur_shape == "defocus" else f"along {angle_deg} deg"
     text = f"frame {row.index} is blurred: {row.blur_length_px or 0.0:.1f} px {where}; take it again"
     return Found("blurred_frame", "MAJOR" if (row.blur_length_px or 0.0) > LONG_PX else "MINOR", text)
 

@@ -136,6 +136,11 @@ class Feed:
             notices, self._notices = self._notices, []
             return notices
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether rows of before are on their way."""
+        return self._asking or bool(self._ahead)
+
     def link(self) -> Link:
         """Judge the link by the age of the last heartbeat, which a connection alone does not give."""
         now = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -63,6 +64,8 @@ PANELS: dict[str, tuple[type[Panel], ...]] = {
 
 INTERVAL_MS = {"picture": 25, "charts": 200, "labels": 250}
 """Shortest time between two redraws: a picture costs 8 ms, all charts together 15 ms."""
+LOADING_S = 1.0
+"""Shortest time between two redraws of the charts while a long run is loaded."""
 WORDS_MS = 100
 """What is said of a picture may come so much later than the picture."""
 MESSAGE_S = 12.0
@@ -99,6 +102,7 @@ class Window(QtWidgets.QMainWindow):
         self.view: str | None = None
         self.selected: Key | None = None
         self._paused_at: int | None = None
+        self._charts_at = -math.inf
         self._all = self._charts = Charts()
         """All rows as of now or of the pause, and those of the chosen view."""
         self._picture: Picture | None = None
@@ -123,7 +127,7 @@ class Window(QtWidgets.QMainWindow):
         picture = Pacer(INTERVAL_MS["picture"], lambda: [self._refresh_picture], self)
         self._pacers = {"picture": picture, **{
             pace: Pacer(INTERVAL_MS[pace], steps, self, yields_to=picture)
-            for pace, steps in (("charts", self._chart_steps), ("labels", lambda: [self._refresh_labels]))}}
+            for pace, steps in (("charts", self._paced_charts), ("labels", lambda: [self._refresh_labels]))}}
         self.timeline.moved.connect(self._pacers["charts"].request)
         self.timeline.picked.connect(self._pick)
         self._clock = QtCore.QTimer(self)   # ages grow without news
@@ -402,6 +406,15 @@ class Window(QtWidgets.QMainWindow):
         if self.view is None or new is None or new.view == self.view:
             return new
         return old if old is not None and old.view == self.view else None
+
+    def _paced_charts(self) -> Steps:
+        """Return what draws the charts; seldom anything while a long run is loaded: its rows need the time."""
+        now = time.monotonic()
+        if self.feed.is_loading and now - self._charts_at < LOADING_S:
+            self._pacers["charts"].request(round(1000 * LOADING_S))
+            return []
+        self._charts_at = now
+        return self._chart_steps()
 
     def _chart_steps(self) -> Steps:
         """Return what draws the charts, one after the other, all of the same rows."""

@@ -54,12 +54,41 @@ class ClusterExecutor(Executor):
         self._client.close()
 
 
+class Engine(Executor):
+    """Measures frames, and does on the side what a later frame would have to wait for.
+
+    Parameters
+    ----------
+    frames : Executor
+        Where frames are measured.
+    errands : Executor
+        In this process, for what changes an object that is at hand; no frame waits behind it.
+    """
+
+    def __init__(self, frames: Executor, errands: Executor) -> None:
+        self._frames = frames
+        self._errands = errands
+
+    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have `function` run where frames are measured."""
+        return self._frames.submit(function, *args, **kwargs)
+
+    def errand(self, function: Callable[[], object]) -> None:
+        """Have `function` run beside the frames; who needs its result meanwhile waits for it, or does it first."""
+        self._errands.submit(function)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Finish what was submitted, then end."""
+        self._errands.shutdown(wait, cancel_futures=True)
+        self._frames.shutdown(wait, cancel_futures=cancel_futures)
+
+
 def worker_count(settings: EngineSettings) -> int:
     """Return how many frames are measured at the same time."""
     return 1 if settings.kind == "inline" else settings.workers or os.cpu_count() or 1
 
 
-def open_engine(settings: EngineSettings) -> Executor:
+def open_engine(settings: EngineSettings) -> Engine:
     """Start the engine that the settings ask for; close it with ``shutdown``.
 
     Raises
@@ -70,9 +99,9 @@ def open_engine(settings: EngineSettings) -> Executor:
     # Frames beside each other use the cores better than threads within one frame, and the flow keeps to its own.
     cv2.setNumThreads(-1 if settings.kind == "inline" else 1)
     if settings.kind == "inline":
-        return InlineExecutor()
+        return Engine(InlineExecutor(), InlineExecutor())
     if settings.kind == "threads":
-        return ThreadPoolExecutor(worker_count(settings), thread_name_prefix="measure")
+        return Engine(ThreadPoolExecutor(worker_count(settings), thread_name_prefix="measure"), _one_thread())
     try:
         distributed = importlib.import_module("distributed")
     except ImportError as error:
@@ -81,4 +110,8 @@ def open_engine(settings: EngineSettings) -> Executor:
     logging.getLogger("distributed").setLevel(logging.WARNING)   # it tells every step on standard error otherwise
     client = distributed.Client(n_workers=worker_count(settings), threads_per_worker=1, dashboard_address=None,
                                 silence_logs="ERROR")
-    return ClusterExecutor(client)
+    return Engine(ClusterExecutor(client), _one_thread())
+
+
+def _one_thread() -> Executor:
+    return ThreadPoolExecutor(1, thread_name_prefix="errands")

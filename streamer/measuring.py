@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,6 +43,8 @@ class Job:
     problem: str = ""
     refused: bool = False
     """Whether the problem keeps the frame from being used at all."""
+    errand: Callable[[], object] | None = None
+    """What later frames will need and may be done beside them, from any thread."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -23,7 +23,6 @@ from streamer.clock import utc_text
 from streamer.columns import blur_columns, drift_columns, resolution_columns
 from streamer.errors import CommandError, FrameError
 from streamer.imaging import correction as correcting
-from streamer.imaging.registration import Reference
 from streamer.imaging.spectrum import NoiseShape
 from streamer.measuring import Clock, Context, Job, Measurement, measure, register
 from streamer.records import (
@@ -81,8 +80,8 @@ class Outcome:
     """Of `image`; None: white."""
     spectra: SpectraResult | None = None
     flow: FlowTask | None = None
-    reference: Reference | None = None
-    """What the next frames are measured against, if it is not prepared yet."""
+    errands: tuple[Callable[[], object], ...] = ()
+    """What the next frames will need and may be done beside them, from any thread, in this order."""
     lost: bool = False
     jump_px: float | None = None
     focus_loss_px: float | None = None
@@ -136,8 +135,9 @@ class Pipeline:
             rows, columns = frame.pixels.shape
             raise FrameError(f"{rows} x {columns} px is too small to be analysed; at least {SMALLEST_PX} px on "
                              "either side are needed")
+        problem = self._calibration.add(frame)
         if frame.kind != "projection":
-            return Job(frame, None, self._calibration.add(frame))
+            return Job(frame, None, problem, errand=self._calibration.errand)
         frame = msgspec.structs.replace(frame, view=self._assign(frame))
         named = self._calibration.correction(frame.pixels.shape)
         correction = self._best_correction(frame, named)
@@ -222,7 +222,6 @@ class Pipeline:
             revisions.append((changed, drift_columns(origin) | {"view": view, "problems": "; ".join(origin.problems)}))
         revisions += [(other, {"verdict": "bad", "problems": finding.problem_of_earlier}) for other in finding.earlier]
         task = self._flow_task(row, measurement.image, context)
-        active = self._places.target(view).active
         if verdict in {"sharp", "undecided"} and row.drift_y_px is not None:
             drift_px = row.drift_y_px, row.drift_x_px or 0.0
             self._newest[view] = _Newest(held._replace(drift=drift_px), row.drift_sigma_px or 0.0, frame.pixels)
@@ -234,7 +233,7 @@ class Pipeline:
         return Outcome(row, revisions=tuple(revisions), image=measurement.image, weight=context.correction.weight,
                        corrected=context.correction.gain is not None or context.correction.dark is not None,
                        noise=measurement.noise, spectra=spectra, flow=task,
-                       reference=None if active is None or active.ready else active,
+                       errands=self._drift.errands(view),
                        lost=moved.lost, jump_px=moved.jump_px, focus_loss_px=sharp.focus_loss_px, leaving=leaving,
                        stage=stage, speed_px=None if leaving is None else self._motion.speed_px(view),
                        elapsed_ms=elapsed)

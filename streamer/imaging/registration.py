@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from streamer.imaging import acquisition, tiles
 from streamer.imaging.prepared import Prepared, half, half_usable, prepare_frame, working_binning
 from streamer.imaging.refinement import refine
 from streamer.imaging.smoothing import best_smoothing
+from streamer.once import once
 from streamer.records import FloatArray
 
 DOUBTED = 0.1
@@ -71,13 +71,13 @@ class Reference:
         """Return a copy to be kept, without caches."""
         return replace(self, warm=False)
 
-    @cached_property
+    @once
     def _coarse(self) -> tiles.Level:
         frame = self.frame
         return tiles.prepare_level(half(frame.contrast), half_usable(frame.usable), sigma_px=1.2, mean=frame.mean,
                                    flats=frame.flats)
 
-    @cached_property
+    @once
     def _fine(self) -> tiles.Level:
         frame = self.frame
         sigma_px = best_smoothing(frame.contrast, 4.0 * float(np.median(self._coarse.noise)))

@@ -6,12 +6,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from typing import Any, Literal
 
 import msgspec
 
 from streamer.clock import utc_text
+from streamer.engine import Engine
 from streamer.errors import FrameError
 from streamer.measuring import rehearse
 from streamer.pipeline import DEFAULT_VIEW, SMALLEST_PX, Job, Measurement, Outcome, Pipeline, measure
@@ -44,7 +45,7 @@ class Conveyor:
         The settings in force; see `configure`.
     recorder : Recorder
         Receives rows, alerts and events; the caller commits.
-    executor : Executor
+    engine : Engine
         Where frames are measured.
     ahead : int
         Frames that may be measured ahead of their turn.
@@ -57,7 +58,7 @@ class Conveyor:
     """
 
     def __init__(
-        self, settings: Settings, recorder: Recorder, executor: Executor, *, ahead: int,
+        self, settings: Settings, recorder: Recorder, engine: Engine, *, ahead: int,
         on_flow: Callable[[FlowTask], None], on_image: Callable[[Frame, Outcome], None] | None = None,
         memory: Memory | None = None,
     ) -> None:
@@ -69,7 +70,7 @@ class Conveyor:
         self.settings_revision = 0
         self.views: list[str] = []
         self._recorder = recorder
-        self._executor = executor
+        self._engine = engine
         self._ahead = ahead
         self._on_flow = on_flow
         self._on_image = on_image
@@ -143,8 +144,8 @@ class Conveyor:
         started = time.perf_counter()
         outcome = self._finish(job, measured)
         self._record(job.frame, outcome)
-        if outcome.reference is not None:   # while nobody waits for it
-            self._executor.submit(outcome.reference.prepare)
+        for errand in outcome.errands:
+            self._engine.errand(errand)
         if self._memory is not None:
             self._memory.finished()
         self.timing.add(outcome.elapsed_ms | {"finish": 1e3 * (time.perf_counter() - started)})
@@ -195,12 +196,14 @@ class Conveyor:
         if frame.kind != "projection":
             self._rehearse(frame.pixels.shape)
         job = self.pipeline.begin(frame)
-        return job, self._executor.submit(measure, job) if job.context else None
+        if job.errand is not None:
+            self._engine.errand(job.errand)
+        return job, self._engine.submit(measure, job) if job.context else None
 
     def _rehearse(self, shape: tuple[int, ...]) -> None:
         if shape not in self._rehearsed and len(self._rehearsed) < _SHAPES and min(shape) >= SMALLEST_PX:
             self._rehearsed.add(shape)
-            self._executor.submit(rehearse, shape)
+            self._engine.submit(rehearse, shape)
 
     def _finish(self, job: Job, measured: _Measured | None) -> Outcome:
         try:

@@ -80,7 +80,7 @@ class Service:
         """Acquisitions of projections that their sender has not closed."""
         self._ended = False
         self._started = time.monotonic()
-        self._executor = open_engine(settings.engine)
+        self._engine = open_engine(settings.engine)
         policy = settings.frames.overload
         if policy == "auto":
             policy = "block" if source.waits else "drop_oldest"
@@ -97,14 +97,14 @@ class Service:
                 self.outbox.close()
                 raise
         except TxmError:
-            self._executor.shutdown()
+            self._engine.shutdown()
             raise
         self.recorder = Recorder(self.journal, publish=self._publish, due=self.herald.due)
         self._lane = FlowLane(self.inbox.put_urgent, process=FlowProcess() if settings.flow.process else None)
         self._previewer = Previewer(self.inbox.put_urgent)
         self._keeper = Keeper(folder, kept_mb=settings.pictures.kept_mb)
         self._continuity = Continuity(self, folder)
-        self.conveyor = Conveyor(settings, self.recorder, self._executor, ahead=worker_count(settings.engine),
+        self.conveyor = Conveyor(settings, self.recorder, self._engine, ahead=worker_count(settings.engine),
                                  on_flow=self._follow, on_image=lambda *seen: self._unshown.append(seen),
                                  memory=self._continuity.memory)
         self._watcher = Watch(self.conveyor.alarms.is_active, waits=policy == "block")
@@ -347,7 +347,7 @@ class Service:
         self._keeper.close()
         self._continuity.memory.close()
         self.outbox.close()
-        self._executor.shutdown()
+        self._engine.shutdown()
         self.journal.close()
 
     def _finish(self) -> None:
@@ -369,7 +369,7 @@ class Service:
             self._continuity.close()
             self.outbox.update_status(self.status())
             self.outbox.close()
-            self._executor.shutdown()
+            self._engine.shutdown()
             self.journal.close()
         export_session(self.folder)
 

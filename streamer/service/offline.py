@@ -85,7 +85,7 @@ class _Run:
         self._journal = journal
         self._settings = settings
         self._on_progress = on_progress
-        self._executor = open_engine(settings.engine)
+        self._engine = open_engine(settings.engine)
         self._ahead = worker_count(settings.engine)
         self._recorder = Recorder(journal)
         self._flows: deque[tuple[FlowTask, Future[FlowDone]]] = deque()
@@ -96,7 +96,7 @@ class _Run:
         self._keeper = Keeper(journal.folder, kept_mb=settings.pictures.kept_mb, patient=True,
                               thumbnails_only=settings.pictures.offline == "thumbnails")
         self._pixel_size_nm: float | None = None
-        self._conveyor = Conveyor(_unattended(settings), self._recorder, self._executor, ahead=self._ahead,
+        self._conveyor = Conveyor(_unattended(settings), self._recorder, self._engine, ahead=self._ahead,
                                   on_flow=self._flow,
                                   on_image=None if settings.pictures.offline == "none" else self._keep)
         self._committed = time.monotonic()
@@ -126,7 +126,7 @@ class _Run:
         self._conveyor.account(last=True)
         self._keeper.close()
         self._in_order.shutdown()
-        self._executor.shutdown()
+        self._engine.shutdown()
         self._recorder.facts(ended_at=time.time(), timing=self._conveyor.timing.summary())
         self._analyse_newest()
         if self._complete:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 
 from streamer.imaging.correction import IDENTITY, Correction, correct, level
 from streamer.imaging.noise import DetectorNoise, NoiseSpectrum, compare_flats, noise_shape
+from streamer.once import once
 from streamer.records import AnyArray, BoolArray, FloatArray, Frame
 from streamer.settings import CalibrationSettings
 
@@ -25,6 +27,7 @@ _ZINGER = 6.0            # standard deviations
 _FIRST_FLATS = 16        # pairs among these, and one pair in every so many, show the noise...
 _PAIR_EVERY = 32
 _MOST_PAIRS = 32         # ...that is averaged over about as many pairs
+_BESIDE = 1              # projections that do not wait for the comparison of a pair
 
 
 class Calibration:
@@ -33,6 +36,9 @@ class Calibration:
     A mean looks back on about as many frames as the settings say, with the memory of one frame. Only the
     shape of the mean flat is used; its level is that of the newest flat, so that a decaying ring current
     does not show in the transmission.
+
+    Once there are projections, two flats are compared beside those that follow: what they tell of the noise is in
+    force from the next flat or dark on, or from the second projection. Before, and for the first two, it is at once.
 
     Parameters
     ----------
@@ -51,6 +57,8 @@ class Calibration:
         self._light: Light | None = None    # of the mean flat, likewise
         self._flats_seen = 0
         self._noise = _Noise()
+        self._pair: _Pair | None = None
+        self._projections = self._pair_came = 0   # so far; of them before the pair
         self._correction: Correction | None = None
 
     @property
@@ -72,6 +80,7 @@ class Calibration:
         """Use a mean dark that was made elsewhere; return whether there was none before."""
         first = self._dark is None
         if dark is not self._dark:
+            self._settle()
             self._dark, self._darks = dark, darks
             self._hot = self._light = self._correction = None
             self._version += 1
@@ -82,7 +91,7 @@ class Calibration:
         self._settings = settings
 
     def add(self, frame: Frame) -> str:
-        """Take in a flat or a dark; projections are ignored.
+        """Take in a flat or a dark; of projections it is enough to know that they come.
 
         Returns
         -------
@@ -90,7 +99,11 @@ class Calibration:
             Empty, or in one line why the frame was refused or what was given up for it.
         """
         if frame.kind == "projection":
+            self._projections += 1
+            if self._projections > self._pair_came + _BESIDE:
+                self._settle()
             return ""
+        self._settle()
         seen = level(frame.pixels)
         problem = self._refusal(frame, seen.mean, seen.saturated_fraction, seen.finite_fraction)
         if problem:
@@ -125,15 +138,30 @@ class Calibration:
             if self._flats_seen < _FIRST_FLATS or self._flats_seen % _PAIR_EVERY == _PAIR_EVERY - 1:
                 noise.flat = pixels
         elif before is not None:
-            correction = self.correction(pixels.shape)
-            if self._light is None or correction.open_beam is None:
-                return
-            sigma = self._settings.zinger_sigma
-            one, other = (correct(flat, correction, zinger_sigma=sigma) for flat in (before, pixels))
-            noise.add(compare_flats(one, other, correction.weight),
-                      brightest=self._light.brightest * correction.open_beam)
-            shape, counts_per_photon = noise.result(self._light)   # the rest of the correction stays
-            self._correction = replace(correction, noise=shape, counts_per_photon=counts_per_photon)
+            self._begin_pair(before, pixels)
+            if not (noise.known and self._projections):
+                self._settle()
+
+    def _begin_pair(self, one: AnyArray, other: AnyArray) -> None:
+        correction = self.correction(other.shape)
+        if self._light is not None and correction.open_beam is not None:
+            self._pair = _Pair(one, other, correction, self._settings.zinger_sigma,
+                               self._light.brightest * correction.open_beam)
+            self._pair_came = self._projections
+
+    @property
+    def errand(self) -> Callable[[], None] | None:
+        """What will be needed soon, and may be done before by any thread; None when there is nothing to do."""
+        return None if self._pair is None else self._pair.compare
+
+    def _settle(self) -> None:
+        """Put in force what the newest two flats tell of the noise."""
+        pair, self._pair = self._pair, None
+        if pair is None or self._light is None:
+            return
+        self._noise.add(pair.seen, brightest=pair.brightest)
+        shape, counts_per_photon = self._noise.result(self._light)   # the rest of the correction stays
+        self._correction = replace(pair.correction, noise=shape, counts_per_photon=counts_per_photon)
 
     def correction(self, shape: tuple[int, ...]) -> Correction:
         """Return the correction for frames of `shape`: that of `IDENTITY` when there is none for it."""
@@ -148,7 +176,9 @@ class Calibration:
         """Everything needed to go on later, as builtins and arrays."""
         return {"flat": self._flat, "dark": self._dark, "flats": self._flats, "darks": self._darks,
                 "flats_seen": self._flats_seen, "open_beam": self._open_beam, "version": self._version,
-                "light": None if self._light is None else list(self._light), "noise": self._noise.snapshot()}
+                "light": None if self._light is None else list(self._light), "noise": self._noise.snapshot(),
+                "pair": None if self._pair is None else [self._pair.one, self._pair.other],
+                "projections": [self._projections, self._pair_came]}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `snapshot`."""
@@ -158,7 +188,10 @@ class Calibration:
         self._flats_seen = int(state["flats_seen"])
         self._light = None if state["light"] is None else Light(*state["light"])
         self._noise = _Noise.restored(state["noise"])
-        self._hot = self._correction = None
+        self._hot = self._correction = self._pair = None
+        if state["pair"] is not None:
+            self._begin_pair(*state["pair"])
+        self._projections, self._pair_came = (int(count) for count in state["projections"])
 
     def _refusal(self, frame: Frame, mean: float, saturated: float, finite: float) -> str:
         if finite < 0.99:
@@ -194,6 +227,28 @@ class Calibration:
                           open_beam=self._open_beam - dark_mean)
 
 
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Two flats that are compared once, by whoever has time first."""
+
+    one: AnyArray
+    other: AnyArray
+    correction: Correction
+    zinger_sigma: float
+    brightest: float
+    """Light where the weight is 1, counts."""
+
+    @once
+    def seen(self) -> NoiseSpectrum:
+        """Tell the noise that makes them differ."""
+        one, other = (correct(flat, self.correction, zinger_sigma=self.zinger_sigma) for flat in (self.one, self.other))
+        return compare_flats(one, other, self.correction.weight)
+
+    def compare(self) -> None:
+        """Compare them before somebody has to wait for it; from any thread."""
+        _ = self.seen
+
+
 class Light(NamedTuple):
     """What the mean flat tells beside the gain; it changes little from flat to flat."""
 
@@ -221,6 +276,11 @@ class _Noise:
         self._read_variance = 0.0      # counts^2
         self._dark_pairs = 0
         self._made: tuple[DetectorNoise, float] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether two flats were compared."""
+        return self._seen is not None
 
     def dark(self, pixels: AnyArray) -> None:
         """Take in a dark: two of them tell the noise of reading out."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,16 +19,11 @@ from numpy.typing import NDArray
 
 from streamer.errors import CommandError
 from streamer.imaging.refinement import TURN_SIGMA_RAD
-from streamer.imaging.registration import (
-    Reference,
-    Registration,
-    prepare_reference,
-    register_prepared,
-)
+from streamer.imaging.registration import Reference, Registration, prepare_reference
 from streamer.records import FloatArray
 from streamer.settings import DriftSettings
 from streamer.tracking.drift_judgement import deformed, measure, place_of, remarks, sigma_of, too_weak, trusted, turn_of
-from streamer.tracking.drift_track import ROWS, DriftResult, Row, Spare, Target, Track, added, moved
+from streamer.tracking.drift_track import ROWS, Connection, DriftResult, Row, Spare, Target, Track, added, moved
 from streamer.tracking.keyframes import Edge, FrameKey, Key, KeyGraph, backwards, carried
 from streamer.tracking.trend import Trend
 
@@ -146,6 +141,16 @@ class Drift:
         candidate = newest._replace(drift=drift, registration=registration)
         revisions += self._connect(track) + self._follow(track, candidate, used, registration, verdict)
         return replace(track.rows[-1].result, revisions=tuple(item for item in revisions if item[0] != key))
+
+    def errands(self, view: str) -> tuple[Callable[[], object], ...]:
+        """Return what the next frame of `view` will need and may be done before it comes, in this order."""
+        track = self._tracks.get(view)
+        active = None if track is None else track.target.active
+        if track is None or active is None:
+            return ()
+        track.connection = self._next_connection(track)
+        wanted = () if active.ready else (active.prepare,)
+        return wanted if track.connection is None else (*wanted, track.connection.measure)
 
     def rebase(self, view: str, key: FrameKey | None = None) -> None:
         """Make a frame of `view` the origin of the drift from now on; None takes the newest one.
@@ -322,11 +327,11 @@ class Drift:
 
     def _connect(self, track: Track) -> tuple[tuple[FrameKey, DriftResult], ...]:
         """Measure the active key against the next one that waits; return the frames that this revises."""
-        active = track.target.active
+        connection = self._next_connection(track)
         older = track.graph.keys.get(track.waiting.pop(0)) if track.waiting else None
-        if older is None or active is None:
+        if older is None or connection is None:
             return ()
-        back = register_prepared((active,), older.reference.frame, min_overlap=self.settings.overlap)
+        active, back = connection.active, connection.found
         if not trusted(back, self.settings) or back.sigma_px is None:
             return ()
         rotation_deg, magnification = turn_of(back)
@@ -334,6 +339,17 @@ class Drift:
         shift = carried(older.pose, way, -rotation_deg, 1.0 / (1.0 + magnification) - 1.0)
         track.graph.connect(Edge(older.id, active.id, shift, math.hypot(sigma_of(older.pose, back), deformed(back))))
         return self._revise(track)
+
+    def _next_connection(self, track: Track) -> Connection | None:
+        """Return the measurement that `_connect` makes next: the one that was begun, if it is still that one."""
+        active = track.target.active
+        older = track.graph.keys.get(track.waiting[0]) if track.waiting else None
+        if active is None or older is None:
+            return None
+        begun = track.connection
+        if begun is not None and begun.active is active and begun.older is older.reference.frame:
+            return begun
+        return Connection(active, older.reference.frame, self.settings.overlap)
 
     def _revise(self, track: Track) -> tuple[tuple[FrameKey, DriftResult], ...]:
         """Publish again what hangs on keys that moved by more than their error."""

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from streamer.imaging.registration import Reference, Registration
+from streamer.imaging.prepared import Prepared
+from streamer.imaging.registration import Reference, Registration, register_prepared
+from streamer.once import once
 from streamer.records import FloatArray
 from streamer.tracking.keyframes import FrameKey, KeyGraph
 from streamer.tracking.trend import Trend
@@ -77,6 +79,24 @@ class Spare(NamedTuple):
     """Exposures in the flat that it was divided by; 0 = none or not known."""
 
 
+@dataclass(frozen=True, eq=False)
+class Connection:
+    """A measurement of an older key against the active one, made once, by whoever has time first."""
+
+    active: Reference
+    older: Prepared
+    min_overlap: float
+
+    @once
+    def found(self) -> Registration:
+        """Where the older key is."""
+        return register_prepared((self.active,), self.older, min_overlap=self.min_overlap)
+
+    def measure(self) -> None:
+        """Measure before somebody has to wait for it; from any thread."""
+        _ = self.found
+
+
 @dataclass
 class Track:
     """What is remembered of one view."""
@@ -97,6 +117,8 @@ class Track:
     newest: Spare | None = None
     waiting: list[int] = field(default_factory=list)
     """Older keys that the active key has still to be measured against, one with every frame."""
+    connection: Connection | None = None
+    """The next of these measurements, once it may be made."""
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as builtins and arrays."""

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamer.engine import InlineExecutor
+from streamer.engine import Engine, InlineExecutor
 from streamer.journal import Journal
 from streamer.pipeline import Outcome
 from streamer.records import EndOfAcquisition, Frame, FrameRow
@@ -27,7 +27,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def _conveyor(journal: Journal, executor: Executor) -> tuple[Conveyor, Recorder]:
     recorder = Recorder(journal)
-    return Conveyor(load(), recorder, executor, ahead=1, on_flow=lambda task: None), recorder
+    return Conveyor(load(), recorder, Engine(executor, executor), ahead=1, on_flow=lambda task: None), recorder
 
 
 def _frame(index: int) -> Frame:

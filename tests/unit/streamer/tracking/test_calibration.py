@@ -192,3 +192,56 @@ def test_stray_x_rays_in_darks_are_no_read_noise():
         dark[rng.integers(0, 80, 8), rng.integers(0, 100, 8)] += 20_000
         calibration.add(frame(dark.astype(np.uint16), "dark", index))
     assert calibration.snapshot()["noise"]["_read_variance"] == pytest.approx(25, rel=0.1)
+
+
+def flats_after_two(count: int) -> tuple[Calibration, list[Frame]]:
+    rng = np.random.default_rng(21)
+    flats = [frame(taken(rng, light()), index=index) for index in range(count)]
+    calibration = Calibration(CalibrationSettings())
+    calibration.add(frame(light().astype(np.uint16), "projection"))
+    for one in flats[:2]:
+        calibration.add(one)
+    assert calibration.errand is None   # nothing was known of the noise before: compared at once
+    assert calibration.correction(SHAPE).noise is not None
+    return calibration, flats[2:]
+
+
+def test_projections_do_not_wait_for_the_comparison_of_flats():
+    calibration, (third, fourth, fifth) = flats_after_two(5)
+    projection = frame(light().astype(np.uint16), "projection")
+    other = Calibration(CalibrationSettings())
+    other.restore(calibration.snapshot())
+    known = calibration.correction(SHAPE).counts_per_photon
+    for one in (calibration, other):
+        one.add(third)
+        one.add(fourth)
+    calibration.add(projection)
+    beside = calibration.correction(SHAPE)
+    assert beside.flats == 4
+    assert beside.counts_per_photon == known   # as the first two flats tell
+    assert calibration.errand is not None
+    calibration.errand()   # whether or not somebody had the time makes no difference
+    assert calibration.correction(SHAPE) is beside
+    calibration.add(projection)
+    after = calibration.correction(SHAPE)
+    assert after.counts_per_photon != known
+    assert calibration.errand is None
+    assert after.gain is beside.gain
+    other.add(fifth)   # a flat that comes before them has the same effect
+    assert other.correction(SHAPE).counts_per_photon == pytest.approx(after.counts_per_photon, rel=1e-3)
+    assert other.correction(SHAPE).noise.flat.bins.tolist() == after.noise.flat.bins.tolist()
+
+
+def test_restored_while_flats_are_being_compared():
+    calibration, (third, fourth) = flats_after_two(4)
+    calibration.add(third)
+    calibration.add(fourth)
+    other = Calibration(CalibrationSettings())
+    other.restore(calibration.snapshot())
+    projection = frame(light().astype(np.uint16), "projection")
+    for one in (calibration, other):
+        one.add(projection)
+        one.add(projection)
+    ours, theirs = calibration.correction(SHAPE), other.correction(SHAPE)
+    assert ours.counts_per_photon == theirs.counts_per_photon
+    np.testing.assert_array_equal(ours.noise.flat.bins, theirs.noise.flat.bins)

@@ -278,6 +278,19 @@ def test_a_restored_track_has_its_rows_and_a_frame_to_begin_with(track, movie):
     assert again.reference("")[0] == 4
 
 
+def test_what_was_done_on_the_side_changes_nothing(movie):
+    plain, helped, done = Drift(DriftSettings()), Drift(DriftSettings()), set()
+    for index in range(16):
+        image = movie.frame((-9.0 * index, 6.0 * index))
+        assert feed(plain, index, image) == feed(helped, index, image)
+        for errand in helped.errands(""):
+            errand()
+            done.add(errand.__name__)
+    assert done == {"prepare", "measure"}   # the caches of new keys, and measurements between keys
+    assert helped.errands("nowhere") == ()
+    assert helped.snapshot()["views"][""]["graph"]["edges"] == plain.snapshot()["views"][""]["graph"]["edges"]
+
+
 def test_frames_may_come_in_any_order(track, movie):
     for index in (5, 4, 9, 0, 2):
         place = (3.0 * index, -2.0 * index)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from streamer.imaging.arrays import Same
 from streamer.records import FloatArray
 
 WORKING_SIDE_PX = 165
@@ -187,8 +188,13 @@ def _without_slow_part(small: FloatArray, trust: FloatArray | None) -> FloatArra
     """Subtract what varies slower than a tenth of the frame (illumination) and apply the weights."""
     if trust is None:
         return np.asarray(small - _slow_part(small))
-    slow = _slow_part(small * trust) / np.maximum(_slow_part(trust), 1e-3)
+    slow = _slow_part(small * trust) / _slow_trust(Same(trust))
     return np.asarray((small - slow) * trust)
+
+
+@lru_cache(maxsize=4)   # the trust stays the same array until the next flat
+def _slow_trust(trust: Same) -> FloatArray:
+    return np.maximum(_slow_part(trust.array), 1e-3)
 
 
 def _slow_part(small: FloatArray) -> FloatArray:

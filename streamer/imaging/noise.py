@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -96,7 +97,8 @@ def compare_flats(one: FloatArray, other: FloatArray, weight: FloatArray | None)
     weight : (M, N) float32 array or None
         Of the correction.
     """
-    difference = one * np.float32(1 / _mean(one, weight)) - other * np.float32(1 / _mean(other, weight))
+    difference = one * np.float32(1 / _mean(one, weight))
+    difference -= other * np.float32(1 / _mean(other, weight))
     difference *= np.float32(np.sqrt(0.5))
     difference += np.float32(1)
     seen = measure_spectrum(difference, weight)
@@ -159,6 +161,6 @@ def _belief(departure: NDArray[np.floating], variance: NDArray[np.floating]) -> 
 
 def _mean(image: FloatArray, weight: FloatArray | None) -> float:
     if weight is None:
-        return float(image.mean(dtype=np.float64))
+        return float(cv2.mean(image)[0])
     total: float = np.vdot(image, weight).item()
-    return total / max(float(weight.sum(dtype=np.float64)), 1e-30)
+    return total / max(cv2.sumElems(weight)[0], 1e-30)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import FrameError
 from streamer.imaging import acquisition
+from streamer.imaging.arrays import Same
 from streamer.records import BoolArray, FloatArray
 
 SMALLEST_SIDE_PX = 64
@@ -58,43 +59,41 @@ def prepare_frame(image: NDArray[Any], *, weight: FloatArray | None = None, flat
         raise FrameError(f"weight has shape {weight.shape}, its frame {image.shape}; they must be equal")
     binning = working_binning((image.shape[0], image.shape[1]))
     values = area_binned(image.astype(np.float32, copy=False), binning)
-    if not math.isfinite(float(values.sum())):
+    if not math.isfinite(cv2.sumElems(values)[0]):
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    usable, trust = (None, None) if weight is None else _lit(_Same(weight), binning)
-    contrast, mean = _contrast(values, usable)
+    light = _Light() if weight is None else _light(Same(weight), binning)
+    contrast, mean = _contrast(values, light)
     shape = (image.shape[0], image.shape[1])
-    return Prepared(contrast, usable, acquisition.coarsen(contrast, trust), shape, weight is not None, flats, mean)
+    return Prepared(contrast, light.usable, acquisition.coarsen(contrast, light.trust), shape, weight is not None,
+                    flats, mean)
 
 
-class _Same:
-    """An array that is equal to itself alone; it must not change as long as it is remembered."""
+class _Light(NamedTuple):
+    """What a weight tells."""
 
-    def __init__(self, array: NDArray[Any]) -> None:
-        self.array = array
-
-    def __hash__(self) -> int:
-        return id(self.array)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.array is self.array
+    usable: BoolArray | None = None
+    """Pixels that have light enough; None = all."""
+    dark: NDArray[np.intp] | None = None
+    """Flat indices of the others."""
+    trust: FloatArray | None = None
+    """In the pixels of the coarse frame; None = even."""
 
 
 @lru_cache(maxsize=4)   # the weight stays the same array until the next flat
-def _lit(weight: _Same, binning: int) -> tuple[BoolArray | None, FloatArray | None]:
-    """Return which pixels have light enough, None = all, and the trust in those of the coarse frame, None = even."""
+def _light(weight: Same, binning: int) -> _Light:
     light = area_binned(weight.array.astype(np.float32, copy=False), binning)
     bright = float(np.percentile(light[::8, ::8], 90))
     if not bright > 0.0:
-        return None, None
+        return _Light()
     trust = np.sqrt(np.clip(acquisition.binned(light) / bright, 0.0, 1.0))
     usable = light >= USABLE_SHARE * bright
-    return None if usable.all() else usable, trust
+    return _Light(trust=trust) if usable.all() else _Light(usable, np.flatnonzero(~usable), trust)
 
 
-def _contrast(values: FloatArray, usable: BoolArray | None) -> tuple[FloatArray, float]:
+def _contrast(values: FloatArray, light: _Light) -> tuple[FloatArray, float]:
     """Square root of the intensity in units of its mean, less one: its photon noise is the same everywhere."""
     some = slice(None, None, SPARSE)
-    lit = values[some, some] if usable is None else values[some, some][usable[some, some]]
+    lit = values[some, some] if light.usable is None else values[some, some][light.usable[some, some]]
     mean = float(lit.mean()) if lit.size else 0.0
     if not mean > 0.0:
         return np.zeros_like(values), 0.0
@@ -102,8 +101,8 @@ def _contrast(values: FloatArray, usable: BoolArray | None) -> tuple[FloatArray,
     contrast *= np.float32(1.0 / mean)
     np.sqrt(contrast, out=contrast)
     contrast -= np.float32(1.0)
-    if usable is not None:
-        np.copyto(contrast, np.float32(0.0), where=~usable)
+    if light.dark is not None:
+        contrast.ravel()[light.dark] = 0.0
     return contrast, mean
 
 
@@ -123,8 +122,12 @@ def half(image: FloatArray) -> FloatArray:
 
 def half_usable(usable: BoolArray | None) -> BoolArray | None:
     """Return which pixels at half the resolution are made of usable ones only."""
-    if usable is None:
-        return None
+    return None if usable is None else _half_usable(Same(usable))
+
+
+@lru_cache(maxsize=4)   # as the weight
+def _half_usable(of: Same) -> BoolArray:
+    usable = of.array
     rows, columns = usable.shape[0] // 2 * 2, usable.shape[1] // 2 * 2
     lines = usable[0:rows:2, :columns] & usable[1:rows:2, :columns]
     return np.asarray(lines[:, ::2] & lines[:, 1::2])

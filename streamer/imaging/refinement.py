@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.imaging import tiles
+from streamer.imaging.arrays import medians
 from streamer.imaging.prepared import Prepared, half, half_usable, working_binning
 from streamer.imaging.rigid_fit import Fit, common_shift, fit_motion
 from streamer.records import BoolArray, FloatArray
@@ -91,7 +92,7 @@ def _pull(found: tiles.Tiles, away_px: float, *, flats: bool) -> tuple[float, fl
     the residual is that of a shift squared of d^2 p s / (s + p)^2: the pull is the residual over the shift found.
     With flats only what is clearly left over counts: the screen has changed since they were taken.
     """
-    noise, excess = float(np.median(found.noise_px2)), float(np.median(found.excess_px2))
+    noise, excess = float(medians(found.noise_px2)), float(medians(found.excess_px2))
     away_px = max(away_px, 1e-3)
     seen = max(excess - UNCERTAIN_NOISE * noise, 0.0)
     left = seen if flats else max(excess, UNCERTAIN_NOISE * noise)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.imaging.arrays import medians
 from streamer.imaging.tiles import LARGEST_STEP_PX, Tiles, invert_pairs
 
 ROUNDS = 5
@@ -117,18 +118,20 @@ def _combine(chosen: _Chosen, start: Doubles | None) -> _Combined:
     """Weigh the tiles by their errors and by how well they agree, round after round."""
     informed, design, shift, own, variance = chosen
     known = design[informed]
+    lines = known.reshape(-1, known.shape[2])   # of both axes of all tiles: sums over them are products of matrices
     motion = np.zeros(design.shape[2])
     motion[:2] = _start(shift, own, variance) if start is None else start
     spread = _Spread(variance)
     for turn in range(ROUNDS):
-        deviation = shift - known @ motion
+        deviation = shift - (lines @ motion).reshape(shift.shape)
         if turn < ROUNDS_WITH_SCATTER:
             scale, scatter = spread.of(deviation)
             weight = invert_pairs(scale * own + scatter * np.eye(2))
-        distance = np.einsum("ti,tij,tj->t", deviation, weight, deviation)
-        pull = np.matmul(weight, known) / np.square(1.0 + distance / TOLERATED)[:, None, None]
-        normal = np.einsum("tik,til->kl", pull, known)
-        motion = motion + np.linalg.solve(normal, np.einsum("tik,ti->k", pull, deviation))
+            weighted = np.matmul(weight, known)
+        distance = (np.matmul(weight, deviation[:, :, None])[:, :, 0] * deviation).sum(axis=1)
+        pull = weighted / np.square(1.0 + distance / TOLERATED)[:, None, None]
+        pulls = pull.reshape(lines.shape).T
+        motion = motion + np.linalg.solve(pulls @ lines, pulls @ deviation.ravel())
     return _Combined(motion, pull, distance)
 
 
@@ -138,7 +141,7 @@ def _start(shift: Doubles, own: Doubles, variance: Doubles) -> Doubles:
     Where a part of the sample moves by itself the median lies in between; where all of it deforms smoothly there is
     no part to prefer.
     """
-    distance = np.square(shift[:, None] - shift[None]).sum(axis=2)
+    distance = _squared_distances(shift)
     say = 1.0 / (variance + SHARED_PX**2)
     near = 1.0 / (1.0 + np.square(distance / (4.0 * (variance + SHARED_PX**2))))
     support = near @ say
@@ -147,6 +150,12 @@ def _start(shift: Doubles, own: Doubles, variance: Doubles) -> Doubles:
         weight = near[best] * say
         return np.asarray(weight @ shift / weight.sum())
     return np.array([_weighted_median(shift[:, axis], 1.0 / own[:, axis, axis]) for axis in (0, 1)])
+
+
+def _squared_distances(points: Doubles) -> Doubles:
+    """Return those between all pairs, (n, n), one axis after the other: a sum over a third, of two, is slow."""
+    y, x = points.T
+    return np.asarray(np.square(np.subtract.outer(y, y)) + np.square(np.subtract.outer(x, x)))
 
 
 def _design(place: Doubles, *, turning: bool) -> Doubles:
@@ -163,16 +172,14 @@ def _deformation(deviation: Doubles, variance: Doubles, place: Doubles) -> float
     """Root mean square of what neighbouring tiles have in common in their deviations, beyond chance."""
     if len(deviation) < LEAST_TILES_OF_FIELD:
         return 0.0
-    distance = np.square(place[:, None] - place[None]).sum(axis=2)
+    distance = _squared_distances(place)
     np.fill_diagonal(distance, np.inf)
     trust = 1.0 / (variance + EVEN_PX**2)   # steep parts of the field have large errors, and count
     pairs = (distance < 2.5 * distance.min()) * np.multiply.outer(trust, trust)
-    total = float(pairs.sum())
-    product = deviation @ deviation.T
     squared = np.einsum("ti,ti->t", deviation, deviation)
     # two independent deviations have a product of 0 on average, with this spread of the mean over all pairs
-    chance = math.sqrt(float((np.square(pairs) * np.multiply.outer(squared, squared)).sum()))
-    return math.sqrt(max(float((pairs * product).sum()) - chance, 0.0) / total)
+    chance = math.sqrt(float(squared @ np.square(pairs) @ squared))
+    return math.sqrt(max(float(np.vdot(pairs @ deviation, deviation)) - chance, 0.0) / float(pairs.sum()))
 
 
 class _Spread:
@@ -182,7 +189,7 @@ class _Spread:
     """
 
     def __init__(self, variance: Doubles) -> None:
-        strong = variance <= np.median(variance)
+        strong = variance <= medians(variance)
         self._strong, self._weak = np.flatnonzero(strong), np.flatnonzero(~strong)
         self._of_strong, self._of_weak = variance[self._strong], variance[self._weak]
 

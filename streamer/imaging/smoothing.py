@@ -25,6 +25,8 @@ class _Plane(NamedTuple):
     """(M (N // 2 + 1),) of each mode."""
     modes: NDArray[np.intp]
     """(RINGS,) how many there are."""
+    scale: float
+    """Sum of the squared window."""
 
 
 def best_smoothing(contrast: FloatArray, noise: float) -> float:
@@ -42,10 +44,13 @@ def best_smoothing(contrast: FloatArray, noise: float) -> float:
     """
     rows, columns = (fft.next_fast_len(int(0.95 * size), real=True) for size in contrast.shape)
     crop = contrast[:rows, :columns]
-    window, ring, count = _plane(*crop.shape)
-    power = np.square(np.abs(fft.rfft2((crop - crop.mean()) * window)))
+    window, ring, count, scale = _plane(*crop.shape)
+    tapered = crop - crop.mean()
+    tapered *= window
+    power = np.abs(fft.rfft2(tapered))
+    power *= power
     total = np.bincount(ring, weights=power.ravel(), minlength=RINGS + 1)[:RINGS]
-    level = noise * float(np.square(window).sum())
+    level = noise * scale
     structure = np.maximum(total / np.maximum(count, 1) - level, 0.0)
     squared = np.square((np.arange(RINGS) + 0.5) / (2 * RINGS))
     modes = count * squared
@@ -60,4 +65,4 @@ def _plane(rows: int, columns: int) -> _Plane:
     window = np.hanning(rows).astype(np.float32)[:, None] * np.hanning(columns).astype(np.float32)
     radius = np.hypot(fft.fftfreq(rows)[:, None], fft.rfftfreq(columns)[None, :])
     ring = np.minimum((radius * (2 * RINGS)).astype(np.intp), RINGS).ravel()
-    return _Plane(window, ring, np.bincount(ring, minlength=RINGS + 1)[:RINGS])
+    return _Plane(window, ring, np.bincount(ring, minlength=RINGS + 1)[:RINGS], float(np.square(window).sum()))

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
 from streamer.errors import FrameError
+from streamer.imaging.arrays import Same, medians
 from streamer.records import FloatArray
 
 RINGS = 24
@@ -172,15 +174,13 @@ def measure_spectrum(
     if weight is not None and weight.shape != image.shape:
         raise FrameError(f"frame has shape {image.shape}, its weight {weight.shape}; expected the same")
     rows, columns = fast_size(image.shape[0]), fast_size(image.shape[1])
-    bins = polar_bins(rows, columns)
-    top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
-    window = slice(top, top + rows), slice(left, left + columns)
+    bins, window = polar_bins(rows, columns), _middle(image.shape)
     work, mean, scale = _contrast(image[window], bins) if weight is None else (
-        _weighted_contrast(image[window], weight[window], bins))
+        _weighted_contrast(image[window], weight[window], _light(Same(weight))))
     work *= (bins.window_y / np.float32(_brightness(image[window], mean) * np.sqrt(scale)))[:, None]
     work *= bins.window_x
     transform: ComplexArray = scipy.fft.rfft2(work, overwrite_x=True)
-    floor = float(np.median(_squared(transform.ravel()[bins.noise_modes]))) / float(np.log(2.0))
+    floor = float(medians(_squared(transform.ravel()[bins.noise_modes]))) / float(np.log(2.0))
     modes = _low(transform, bins.reach)
     power = bins.modes.means(modes).reshape(RINGS, SECTORS)
     inside = bins.counts > 0
@@ -212,18 +212,33 @@ def _reach(rows: int, columns: int, frequency: float) -> tuple[int, int]:
 
 def _contrast(crop: FloatArray, bins: PolarBins) -> tuple[FloatArray, float, float]:
     """Difference to the mean, the mean, and the scale of the power."""
-    mean = float(crop.mean(dtype=np.float64))
+    mean = cv2.mean(crop)[0]
     return np.subtract(crop, mean, dtype=np.float32), mean, bins.scale
 
 
-def _weighted_contrast(crop: FloatArray, weight: FloatArray, bins: PolarBins) -> tuple[FloatArray, float, float]:
+class _Light(NamedTuple):
+    """What is the same for all frames of one weight."""
+
+    total: float
+    scale: float
+    """Sum of the squared window times the weight."""
+
+
+@lru_cache(maxsize=4)   # the weight stays the same array until the next flat
+def _light(weight: Same) -> _Light:
+    shape = weight.array.shape
+    rows, columns = fast_size(shape[0]), fast_size(shape[1])
+    bins, lit = polar_bins(rows, columns), weight.array[_middle(shape)]
+    square_y, square_x = np.square(bins.window_y), np.square(bins.window_x)
+    return _Light(max(float(lit.sum(dtype=np.float64)), 1e-30), max(float(square_y @ lit @ square_x), 1e-30))
+
+
+def _weighted_contrast(crop: FloatArray, weight: FloatArray, light: _Light) -> tuple[FloatArray, float, float]:
     """Return the same for unevenly lit frames; noise of variance ``v / weight`` has the power ``v``."""
     work = np.multiply(crop, weight)
-    total = float(weight.sum(dtype=np.float64))
-    mean = float(work.sum(dtype=np.float64)) / max(total, 1e-30)
+    mean = cv2.sumElems(work)[0] / light.total
     work -= np.multiply(weight, np.float32(mean))
-    square_y, square_x = np.square(bins.window_y), np.square(bins.window_x)
-    return work, mean, max(float(square_y @ weight @ square_x), 1e-30)
+    return work, mean, light.scale
 
 
 def noise_statistics(shape: tuple[int, ...], weight: FloatArray | None = None) -> tuple[float, int]:
@@ -243,8 +258,7 @@ def noise_statistics(shape: tuple[int, ...], weight: FloatArray | None = None) -
     if weight is None:
         whole, squared = bins.scale, float(np.square(square_y).sum() * np.square(square_x).sum())
     else:
-        top, left = (shape[0] - rows) // 2, (shape[1] - columns) // 2
-        crop = weight[top:top + rows, left:left + columns]
+        crop = weight[_middle(shape)]
         whole = float(square_y @ crop @ square_x)
         squared = float(np.square(square_y) @ np.square(crop) @ np.square(square_x))
     return rows * columns * squared / max(whole, 1e-30) ** 2, bins.noise_modes.size
@@ -261,6 +275,13 @@ def fast_size(size: int) -> int:
     while size > 1 and scipy.fft.next_fast_len(size, real=True) != size:
         size -= 1
     return size
+
+
+def _middle(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the part of a frame that is transformed."""
+    rows, columns = fast_size(shape[0]), fast_size(shape[1])
+    top, left = (shape[0] - rows) // 2, (shape[1] - columns) // 2
+    return slice(top, top + rows), slice(left, left + columns)
 
 
 @lru_cache(maxsize=8)

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.imaging.arrays import medians
 from streamer.records import FloatArray
 
 TILES_ON_SHORT_SIDE = 10
@@ -119,12 +120,12 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sig
     parts = [cv2.sepFilter2D(contrast, cv2.CV_32F, kernel_x, kernel_y)
              for kernel_x, kernel_y in ((smooth, slope), (slope, smooth), (smooth, smooth))]
     tiles = np.empty((grid[0] * grid[1], 4, side * side), np.float32)
-    for place, part in enumerate(parts):
-        tiles[:, place] = _gather(part, origin, grid, side)
+    for place, part in enumerate(parts[:2]):
+        tiles[:, place].reshape(*grid, side, side)[:] = _tiled(part, origin, grid, side)
+    base = _gather(parts[2], origin, grid, side)
+    brightness = base.mean(axis=1)
+    np.subtract(base, brightness[:, None], out=tiles[:, 2])
     tiles[:, 3] = 1.0
-    base = tiles[:, 2].copy()
-    across = _changes(parts[2], origin, grid, side)
-    tiles[:, 2] -= base.mean(axis=1, keepdims=True)
     energy = np.einsum("tp,tp->t", tiles[:, 2], tiles[:, 2]).astype(np.float64)
     noise = _tile_noise(contrast, origin, grid, side)
     information = _free_from_light(tiles, energy, noise)
@@ -136,7 +137,7 @@ def prepare_level(contrast: FloatArray, usable: NDArray[np.bool_] | None, *, sig
     slopes = np.ascontiguousarray(tiles[:, :2].reshape(-1, 2, side, side)[:, :, ::EVERY, ::EVERY])
     slopes = slopes.reshape(len(tiles), 2, -1)
     by_noise *= slopes.shape[2] / (side * side)
-    response = np.einsum("tap,atp->ta", slopes, across).astype(np.float64)
+    response = _response(slopes.reshape(*grid, 2, -1), parts[2], origin, grid, side)
     response = np.maximum(response - by_noise[:, None], 1e-12)
     share = by_noise[:, None] / response
     scatter = 2.0 * (share + share**2) * 4.0 * math.pi * sigma_px**2 / (side * side)   # of the measured response
@@ -246,22 +247,23 @@ def match_tiles(level: Level, contrast: FloatArray, shift: tuple[float, float],
     squares = np.einsum("tp,tp->t", values, values)
     if flats and level.flats:
         products[:, :2] -= _drag_of_flats(level, index, max(flats, level.flats), shift if moved is None else moved)
-    changes = _changes(smooth, (radius, radius), grid, level.side)
-    index, changes = index[keep], changes[:, keep]
-    response = np.einsum("tap,atp->ta", level.slopes[index], changes).astype(np.float64)
+    slopes = level.slopes.reshape(*level.grid, 2, -1)[part]
+    response = _response(slopes, smooth, (radius, radius), grid, level.side)[keep]
+    index = index[keep]
     return _solve(level, products[keep], squares[keep], index, shift, _kept_slopes(level, response, index))
 
 
-def _changes(smooth: FloatArray, origin: tuple[int, int], grid: tuple[int, int], side: int) -> FloatArray:
-    """Return the central differences along y and x of the tiles at every second pixel, (2, T, p)."""
+def _response(slopes: FloatArray, smooth: FloatArray, origin: tuple[int, int], grid: tuple[int, int],
+              side: int) -> Doubles:
+    """Return the products, (T, 2), of slopes, (*grid, 2, p), with the central differences along y and x."""
     def part(down: int, right: int) -> FloatArray:
-        top, left = origin[0] + down, origin[1] + right
-        area = smooth[top:top + grid[0] * side, left:left + grid[1] * side]
-        return area.reshape(grid[0], side, grid[1], side)[:, ::EVERY, :, ::EVERY]
+        return _tiled(smooth, (origin[0] + down, origin[1] + right), grid, side)[:, :, ::EVERY, ::EVERY]
 
-    differences = np.stack([part(1, 0) - part(-1, 0), part(0, 1) - part(0, -1)])
-    differences *= np.float32(0.5)
-    return differences.transpose(0, 1, 3, 2, 4).reshape(2, grid[0] * grid[1], -1)
+    changes = np.empty((2, *part(0, 0).shape), np.float32)
+    np.subtract(part(1, 0), part(-1, 0), out=changes[0])
+    np.subtract(part(0, 1), part(0, -1), out=changes[1])
+    products = np.einsum("yxap,ayxp->yxa", slopes, changes.reshape(2, *grid, -1))
+    return np.asarray(0.5 * products.reshape(-1, 2).astype(np.float64))
 
 
 def _kept_slopes(level: Level, response: Doubles, index: NDArray[np.int64]) -> Doubles:
@@ -333,7 +335,7 @@ def _tile_noise(contrast: FloatArray, origin: tuple[int, int], grid: tuple[int, 
     """
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
     values = _gather(cv2.filter2D(contrast, cv2.CV_32F, kernel), origin, grid, side)[:, ::7]
-    return np.asarray((np.median(np.abs(values), axis=1) / 0.6745) ** 2 / 36.0, np.float64)
+    return np.asarray((medians(np.abs(values)) / 0.6745) ** 2 / 36.0, np.float64)
 
 
 def _radius(sigma_px: float) -> int:
@@ -361,9 +363,13 @@ def _inside(start: int, count: int, side: int, size: int, radius: int) -> tuple[
 
 def _gather(image: FloatArray, origin: tuple[int, int], grid: tuple[int, int], side: int) -> FloatArray:
     """Return the tiles (T, side * side), each contiguous."""
+    return np.ascontiguousarray(_tiled(image, origin, grid, side)).reshape(grid[0] * grid[1], side * side)
+
+
+def _tiled(image: FloatArray, origin: tuple[int, int], grid: tuple[int, int], side: int) -> FloatArray:
+    """Return a view of the tiles, (*grid, side, side)."""
     area = image[origin[0]:origin[0] + grid[0] * side, origin[1]:origin[1] + grid[1] * side]
-    tiles = area.reshape(grid[0], side, grid[1], side).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(tiles).reshape(grid[0] * grid[1], side * side)
+    return area.reshape(grid[0], side, grid[1], side).transpose(0, 2, 1, 3)
 
 
 def _invert(information: Doubles, noise: Doubles, usable: NDArray[np.bool_]) -> Doubles:

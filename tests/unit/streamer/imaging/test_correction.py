@@ -184,3 +184,16 @@ def test_level_counts_from_the_dark():
     pixels[:48] = np.nan
     assert level(pixels, IDENTITY).finite_fraction == pytest.approx(0.5)
     assert level(np.full(SHAPE, np.nan)).finite_fraction == 0
+
+
+def test_blocks_are_means_of_their_parts_and_keep_nan_to_themselves():
+    rng = np.random.default_rng(5)
+    pixels = rng.poisson(500, (240, 160)).astype(np.float32)
+    parts = pixels[::3].reshape(8, 10, 8, 20).mean(axis=(1, 3))
+
+    np.testing.assert_allclose(level(pixels).blocks, parts, rtol=1e-5)
+    pixels[0, 0] = np.nan
+    blocks = level(pixels).blocks
+
+    assert np.isnan(blocks[0, 0])
+    np.testing.assert_allclose(blocks.ravel()[1:], parts.ravel()[1:], rtol=1e-5)

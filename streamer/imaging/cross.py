@@ -72,15 +72,17 @@ def register_modes(modes: ComplexArray, shape: tuple[int, int], drift_px: tuple[
 
     Returns
     -------
-    (2 r + 1, c) complex64 array
+    (n,) complex64 array
+        The modes that are in a polar bin, sorted by bin: all that is correlated.
     """
-    up, across = polar_bins(*shape).kept_reach
+    bins = polar_bins(*shape)
+    up, across = bins.kept_reach
     orders = np.concatenate([np.arange(up + 1), np.arange(-up, 0)])
     down = np.exp(2j * np.pi * drift_px[0] / shape[0] * orders).astype(np.complex64)
     right = np.exp(2j * np.pi * drift_px[1] / shape[1] * np.arange(across)).astype(np.complex64)
     moved: ComplexArray = modes * down[:, None]
     moved *= right
-    return moved
+    return moved.take(bins.kept.modes)
 
 
 def cross_power(
@@ -91,7 +93,7 @@ def cross_power(
 
     Parameters
     ----------
-    registered, average : (2 r + 1, c) complex64 array
+    registered, average : (n,) complex64 array
         From `register_modes`; the mean of such.
     shape : (int, int)
         Size that was transformed.
@@ -101,8 +103,8 @@ def cross_power(
         Noise-free power of sharp frames, from which the variance is predicted.
     """
     groups = polar_bins(*shape).kept
-    products = np.take(registered, groups.modes)   # fewer than all, and in the order of the bins
-    products *= np.take(average, groups.modes).conj()
+    products = average.conj()
+    products *= registered
     total = groups.sums(products.real)
     counts = np.maximum(groups.counts, np.float32(1))
     signal = np.maximum(power, np.float32(0))

@@ -12,8 +12,8 @@ variables, because the ratio of two noisy spectra would show blur in sharp frame
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,20 +123,21 @@ def estimate_blur(power: PolarPower, baseline: Baseline, cross: CrossEstimate | 
         Without structure in a direction the errors and the limit are large (up to about 100 px).
     """
     fit = Fit(power, baseline)
-    best = fit.solve(QUICK, np.zeros(5))
+    model = fit.solve(QUICK, np.zeros(5))
+    best = fit.solution(model)
     slack = SLACK
     if best.chi2 > _MISFIT or best.texture > _SAME:   # strong blur is out of reach of careful steps from none
         slack = np.inf
-        for variance in _WIDE_STARTS:
-            start = np.array([0.0, variance, 0.0, variance, 0.0])
-            best = min(best, fit.solve(QUICK, start, slack=slack), key=badness_of)
+        starts = (np.array([0.0, variance, 0.0, variance, 0.0]) for variance in _WIDE_STARTS)
+        model = min((model, *(fit.solve(QUICK, start, slack=slack) for start in starts)), key=badness_of)
+        best = fit.solution(model)
     gauge = None if cross is None else float((cross.covariance - best.theta[1:4])[[0, 2]].sum())
     estimate = _describe(best, gauge)
     if cross is not None and estimate.score < _CERTAIN_SCORE:
         estimate = _describe(_combined(best, cross), gauge)
     if estimate.score < _FAMILY_SCORE and estimate.length_px < _LONG_PX:
         return estimate
-    return _describe(_shaped(fit, best, slack), None)
+    return _describe(_shaped(fit, best.theta, slack), None)
 
 
 def shape_of(estimate: BlurEstimate) -> str:
@@ -157,24 +158,22 @@ def shape_of(estimate: BlurEstimate) -> str:
     return "mixed" if seen and least > _THIN * largest else "motion"
 
 
-def _shaped(fit: Fit, best: Solution, slack: float) -> Solution:
+def _shaped(fit: Fit, theta: Vector, slack: float) -> Solution:
     """Fit the shapes that a point-spread function may have; return the likeliest.
 
     The error grows by the spread of those that are nearly as likely.
     """
-    scales, other = (_LONG_STARTS, MOTION) if _directed(best.theta) else ((1.0,), DEFOCUS)
-    theta = best.theta if other is MOTION else _alike(best.theta)
-    start = min((scaled(theta, factor) for factor in scales), key=partial(fit.badness, other))
-    found = [solution._replace(badness=solution.badness + _PARAMETER_COST * family.basis.shape[1])
-             for family, solution in ((SMOOTH, fit.solve(SMOOTH, best.theta, slack=slack)),
-                                      (other, fit.solve(other, start, slack=slack)))]
-    likeliest = min(found, key=badness_of)
-    share = np.exp(-0.5 * (np.array([one.badness for one in found]) - likeliest.badness))
+    other = fit.solve(MOTION, *(scaled(theta, factor) for factor in _LONG_STARTS), slack=slack) if _directed(theta) \
+        else fit.solve(DEFOCUS, _alike(theta), slack=slack)
+    found = [fit.solve(SMOOTH, theta, slack=slack), other]
+    badness = np.array([one.badness + _PARAMETER_COST * one.family.basis.shape[1] for one in found])
+    likeliest = found[int(np.argmin(badness))]
+    share = np.exp(-0.5 * (badness - badness.min()))
     share /= share.sum()
     apart = np.array([one.theta[1:4] - likeliest.theta[1:4] for one in found])
-    errors = likeliest.errors.copy()
-    errors[1:, 1:] += (apart * share[:, None]).T @ apart
-    return likeliest._replace(errors=errors)
+    solution = fit.solution(likeliest)
+    solution.errors[1:, 1:] += (apart * share[:, None]).T @ apart
+    return solution
 
 
 def _directed(theta: Vector) -> bool:
@@ -221,24 +220,25 @@ def _mean_errors(
 
 def _describe(solution: Solution, gauge_px2: float | None) -> BlurEstimate:
     _, yy, yx, xx, _ = solution.theta
-    values, vectors = np.linalg.eigh(np.array([[yy, yx], [yx, xx]]))
-    largest, least = float(values[1]), float(values[0])
-    (least_y, vy), (least_x, vx) = vectors
+    covariance = np.array([[yy, yx], [yx, xx]])
+    values, vectors = np.linalg.eigh(covariance)
+    least, largest = values.tolist()
+    (least_y, vy), (least_x, vx) = vectors.tolist()
     foreign = _foreign(solution)
     errors = solution.errors[1:, 1:] + (foreign * (_FOREIGN_VARIANCE + 0.5 * abs(largest))) ** 2 * _ISOTROPIC
     doubt = (foreign * _FOREIGN_VARIANCE) ** 2 + _FLOOR_VARIANCE**2
     sharp_errors = solution.sharp_errors[1:, 1:] + doubt * _ISOTROPIC
-    sharp_sigma = float(np.hypot(_skewed(_sigma_along(vy, vx, sharp_errors)), 0.5 * foreign * abs(largest)))
-    worst = _skewed(float(np.sqrt(np.einsum("ai,ij,aj->a", _ALL_WAYS, sharp_errors, _ALL_WAYS).max())))
-    length = float(np.sqrt(12 * max(largest, 0.0)))
-    one_sigma = float(np.sqrt(12 * (max(largest, 0.0) + _sigma_along(vy, vx, errors)))) - length
-    angle = float(np.degrees(np.arctan2(-vy, vx)))   # y points down
+    sharp_sigma = math.hypot(_skewed(_sigma_along(vy, vx, sharp_errors)), 0.5 * foreign * abs(largest))
+    worst = _skewed(float(np.sqrt((_ALL_WAYS @ sharp_errors * _ALL_WAYS).sum(1).max())))
+    length = math.sqrt(12 * max(largest, 0.0))
+    one_sigma = math.sqrt(12 * (max(largest, 0.0) + _sigma_along(vy, vx, errors))) - length
+    angle = math.degrees(math.atan2(-vy, vx))   # y points down
     return BlurEstimate(
-        covariance=np.array([[yy, yx], [yx, xx]]), covariance_errors=errors, length_px=length,
-        length_sigma_px=float(np.hypot(one_sigma, _SHAPE_SHARE * length)),
+        covariance=covariance, covariance_errors=errors, length_px=length,
+        length_sigma_px=math.hypot(one_sigma, _SHAPE_SHARE * length),
         angle_deg=angle - 180 if angle > 90 else angle + 180 if angle <= -90 else angle,
-        score=largest / sharp_sigma, limit_px=float(np.sqrt(12 * DETECTION_SIGMA * worst)),
-        gain=float(np.exp(np.clip(solution.theta[0], -50, 50))), chi2=solution.chi2, texture=solution.texture,
+        score=largest / sharp_sigma, limit_px=math.sqrt(12 * DETECTION_SIGMA * worst),
+        gain=math.exp(min(max(float(solution.theta[0]), -50.0), 50.0)), chi2=solution.chi2, texture=solution.texture,
         least_px2=least, least_score=least / _skewed(_sigma_along(least_y, least_x, sharp_errors)),
         gauge_px2=gauge_px2)
 
@@ -247,7 +247,7 @@ def _foreign(solution: Solution) -> float:
     """How far a frame shows another place, or other contrast: 0 = the same, 1 = its spectrum tells nothing of blur."""
     texture = (solution.texture - _SAME) / (1 - _SAME)
     contrast = abs(float(solution.theta[0])) - 2 * float(np.sqrt(solution.errors[0, 0]))
-    return float(np.clip(max(texture, contrast / np.log(_GAIN_LIMIT) - 1), 0.0, 1.5))
+    return min(max(texture, contrast / math.log(_GAIN_LIMIT) - 1, 0.0), 1.5)
 
 
 def _skewed(sigma: float) -> float:
@@ -258,4 +258,4 @@ def _skewed(sigma: float) -> float:
 def _sigma_along(vy: float, vx: float, spread: NDArray[np.float64]) -> float:
     """Error of the variance of the point-spread function along a unit vector."""
     a = np.array([vy * vy, 2 * vy * vx, vx * vx])
-    return float(np.sqrt(max(float(a @ spread @ a), 0.0)))
+    return math.sqrt(max(float(a @ spread @ a), 0.0))

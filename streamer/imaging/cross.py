@@ -8,7 +8,9 @@ average, deformation or bad registration, shows like blur; so it is compared wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -70,15 +72,17 @@ def register_modes(modes: ComplexArray, shape: tuple[int, int], drift_px: tuple[
 
     Returns
     -------
-    (2 r + 1, c) complex64 array
+    (n,) complex64 array
+        The modes that are in a polar bin, sorted by bin: all that is correlated.
     """
-    up, across = polar_bins(*shape).kept_reach
+    bins = polar_bins(*shape)
+    up, across = bins.kept_reach
     orders = np.concatenate([np.arange(up + 1), np.arange(-up, 0)])
     down = np.exp(2j * np.pi * drift_px[0] / shape[0] * orders).astype(np.complex64)
     right = np.exp(2j * np.pi * drift_px[1] / shape[1] * np.arange(across)).astype(np.complex64)
     moved: ComplexArray = modes * down[:, None]
     moved *= right
-    return moved
+    return moved.take(bins.kept.modes)
 
 
 def cross_power(
@@ -89,7 +93,7 @@ def cross_power(
 
     Parameters
     ----------
-    registered, average : (2 r + 1, c) complex64 array
+    registered, average : (n,) complex64 array
         From `register_modes`; the mean of such.
     shape : (int, int)
         Size that was transformed.
@@ -99,8 +103,8 @@ def cross_power(
         Noise-free power of sharp frames, from which the variance is predicted.
     """
     groups = polar_bins(*shape).kept
-    products = np.take(registered, groups.modes)   # fewer than all, and in the order of the bins
-    products *= np.take(average, groups.modes).conj()
+    products = average.conj()
+    products *= registered
     total = groups.sums(products.real)
     counts = np.maximum(groups.counts, np.float32(1))
     signal = np.maximum(power, np.float32(0))
@@ -121,33 +125,59 @@ def estimate_cross(cross: CrossPower, baseline: Sequence[CrossPower], shape: tup
     shape : (int, int)
         Size that was transformed.
     """
-    counts = polar_bins(*shape).kept.counts.reshape(RINGS, SECTORS)
-    used = counts.ravel() >= _FEWEST_MODES
+    bins = _bins(*shape)
     reference = np.mean([one.power for one in baseline], axis=0)
     noise = np.mean([one.noise for one in baseline], axis=0) / len(baseline)
-    modes = modes_of_rings(counts)
-    smooth = smooth_rings(reference, counts, np.sqrt(WINDOW_LOSS * (noise * counts).sum(1)) / modes)
+    error = np.sqrt(WINDOW_LOSS * (noise * bins.counts).sum(1)) / bins.modes
+    smooth = smooth_rings(reference, bins.counts, error)
     unit = max(float(smooth.max()), 1e-30)
-    r = reference.ravel()[used].astype(np.float64) / unit
-    q = np.repeat(smooth, SECTORS)[used] / unit
-    x = cross.power.ravel()[used].astype(np.float64) / unit
-    spread = WINDOW_LOSS / counts.ravel()[used].astype(np.float64)
-    own, reference_noise = (each.ravel()[used].astype(np.float64) / unit**2 for each in (cross.noise, noise))
-    exponent = np.column_stack([np.ones(len(x)), -_K * _SQUARES[used]])
-    equation = _Equation(x, r, q, spread, own, reference_noise, exponent)
-    theta = equation.solve()
-    chi2 = equation.chi2(theta)
+    x, r = (each.ravel()[bins.used].astype(np.float64) / unit for each in (cross.power, reference))
+    q = np.repeat(smooth, SECTORS)[bins.used] / unit
+    own, reference_noise = (each.ravel()[bins.used].astype(np.float64) / unit**2 for each in (cross.noise, noise))
+    equation = _Equation(x, r, q, bins.spread * own + 1e-18,
+                         bins.spread * (reference_noise + (_TEXTURE * q) ** 2), bins.exponent)
+    terms = equation.solve()
+    chi2 = float((terms.residual**2 / terms.variance).sum()) / max(len(x) - 4, 1)
     scale = max(chi2, 1.0)
-    return CrossEstimate(
-        theta[1:], equation.errors(theta) * scale, equation.errors(theta * _GAIN_ONLY) * scale,
-        float(np.exp(np.clip(theta[0], -20.0, 20.0))), chi2)
+    sharp = equation.terms(terms.theta * _GAIN_ONLY)
+    return CrossEstimate(terms.theta[1:], _errors(terms) * scale, _errors(sharp) * scale,
+                         math.exp(min(max(float(terms.theta[0]), -20.0), 20.0)), chi2)
+
+
+class _Bins(NamedTuple):
+    """What does not depend on the frame."""
+
+    counts: FloatArray
+    """(24, 12)."""
+    modes: Vector
+    """(24,) in each ring."""
+    used: NDArray[np.bool_]
+    """(288,)."""
+    spread: Vector
+    """(n,) of the bins that are used: relative variance of the mean of their modes."""
+    exponent: NDArray[np.float64]
+    """(4, n) derivatives of the exponent by the parameters."""
+
+
+@lru_cache(maxsize=8)
+def _bins(rows: int, columns: int) -> _Bins:
+    counts = polar_bins(rows, columns).kept.counts
+    used = counts >= _FEWEST_MODES
+    rings = counts.reshape(RINGS, SECTORS)
+    return _Bins(rings, modes_of_rings(rings), used, WINDOW_LOSS / counts[used].astype(np.float64),
+                 np.vstack([np.ones(np.count_nonzero(used)), -_K * _SQUARES[used].T]))
 
 
 class _Terms(NamedTuple):
+    theta: Vector
+    badness: float
+    """-2 ln likelihood."""
     residual: Vector
     variance: Vector
     instruments: NDArray[np.float64]
+    """(4, n) derivatives by the parameters: of the smooth model over the variance..."""
     derivatives: NDArray[np.float64]
+    """...and of the model itself."""
 
 
 class _Equation(NamedTuple):
@@ -157,53 +187,45 @@ class _Equation(NamedTuple):
     r: Vector
     q: Vector
     """Smooth `r`."""
-    spread: Vector
     noise: Vector
-    reference_noise: Vector
-    shape: NDArray[np.float64]
-    """(n, 4) derivatives of the exponent."""
+    """Variance of `x` without structure..."""
+    texture: Vector
+    """...and what comes to it with the square of the model."""
+    exponent: NDArray[np.float64]
+    """(4, n) derivatives of the exponent."""
 
-    def solve(self) -> Vector:
+    def solve(self) -> _Terms:
         """Gauss-Newton steps that must not make the fit clearly worse."""
-        theta = np.zeros(4)
-        terms = self._terms(theta)
-        badness = self._badness(terms, theta)
+        terms = self.terms(np.zeros(4))
         for _ in range(_ITERATIONS):
-            slope = terms.instruments.T @ terms.derivatives
+            slope = terms.instruments @ terms.derivatives.T
             values, vectors = np.linalg.eigh(0.5 * (slope + slope.T) + _PRIOR)
             values = np.maximum(np.abs(values), _LOOSE_VARIANCE**-2)
-            step = vectors @ ((vectors.T @ (terms.instruments.T @ terms.residual - _PRIOR @ theta)) / values)
-            step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step[1:]).max()), 1e-12),
-                        1.0 / max(abs(float(step[0])), 1e-12))
-            trial = self._terms(theta + step)
-            worse = self._badness(trial, theta + step)
-            while worse > badness + SLACK and np.abs(step).max() > _SMALLEST_STEP:
+            step = vectors @ ((vectors.T @ (terms.instruments @ terms.residual - _PRIOR @ terms.theta)) / values)
+            gain, *variances = step.tolist()
+            step *= min(1.0, _LARGEST_STEP / max(*map(abs, variances), 1e-12), 1.0 / max(abs(gain), 1e-12))
+            trial = self.terms(terms.theta + step)
+            while trial.badness > terms.badness + SLACK and abs(step).max() > _SMALLEST_STEP:
                 step = 0.5 * step
-                trial = self._terms(theta + step)
-                worse = self._badness(trial, theta + step)
-            theta, terms, badness = theta + step, trial, worse
-            if np.abs(step).max() < _SMALLEST_STEP:
+                trial = self.terms(terms.theta + step)
+            terms = trial
+            if abs(step).max() < _SMALLEST_STEP:
                 break
-        return theta
+        return terms
 
-    def chi2(self, theta: Vector) -> float:
-        """Reduced chi-square."""
-        terms = self._terms(theta)
-        return float(np.sum(terms.residual**2 / terms.variance)) / max(len(self.x) - 4, 1)
+    def terms(self, theta: Vector) -> _Terms:
+        """Everything that follows from parameters."""
+        m = np.exp((theta @ self.exponent).clip(-20.0, 4.0))
+        residual = self.x - m * self.r
+        variance = self.noise + m * m * self.texture
+        badness = float((residual**2 / variance + np.log(variance)).sum() + theta @ _PRIOR @ theta)
+        slopes = self.exponent * m
+        return _Terms(theta, badness, residual, variance, slopes * (self.q / variance), slopes * self.r)
 
-    def errors(self, theta: Vector) -> NDArray[np.float64]:
-        """(3, 3) covariance of the errors of (yy, yx, xx)."""
-        terms = self._terms(theta)
-        inner = terms.instruments.T @ (terms.instruments * terms.variance[:, None]) + _PRIOR
-        inverse = np.linalg.pinv(terms.instruments.T @ terms.derivatives + _PRIOR)
-        found: NDArray[np.float64] = (inverse @ inner @ inverse.T)[1:, 1:]
-        return found
 
-    def _badness(self, terms: _Terms, theta: Vector) -> float:
-        return float(np.sum(terms.residual**2 / terms.variance + np.log(terms.variance)) + theta @ _PRIOR @ theta)
-
-    def _terms(self, theta: Vector) -> _Terms:
-        m = np.exp(np.clip(self.shape @ theta, -20.0, 4.0))
-        variance = self.spread * (self.noise + m**2 * (self.reference_noise + (_TEXTURE * self.q) ** 2)) + 1e-18
-        slopes = self.shape * m[:, None]
-        return _Terms(self.x - m * self.r, variance, slopes * (self.q / variance)[:, None], slopes * self.r[:, None])
+def _errors(terms: _Terms) -> NDArray[np.float64]:
+    """(3, 3) covariance of the errors of (yy, yx, xx)."""
+    inner = terms.instruments * terms.variance @ terms.instruments.T + _PRIOR
+    inverse = np.linalg.inv(terms.instruments @ terms.derivatives.T + _PRIOR)
+    found: NDArray[np.float64] = (inverse @ inner @ inverse.T)[1:, 1:]
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,6 +24,7 @@ _ITERATIONS = 14
 _SMALLEST_STEP = 2e-3
 _HALVINGS = 5            # of a step that leads astray
 SLACK = 10.0             # in -2 ln likelihood, which the estimating equation does not minimise exactly
+_PRIOR = np.diag([_LOOSE_GAIN**-2, *3 * [_LOOSE_VARIANCE**-2], _FLOOR_ERROR**-2])
 _GAIN_ONLY = np.array([1.0, 0.0, 0.0, 0.0, 1.0])
 _TAIL = 0.1              # what may be left of fine structure that the model has blurred away
 _USUAL_BINS = 24         # bins that the expectation counts for beside what is found
@@ -31,6 +33,7 @@ _CLEAR = 4.0             # standard deviations of noise from which a ring of the
 _SLOPE_RINGS = 5         # rings that give the slope of the noisy ones
 _USUAL_SLOPE = -3.0      # of the logarithm of power against that of frequency
 _SLOPES = (-8.0, -1.0)
+_RING = np.repeat(np.arange(RINGS), SECTORS)
 _RADIUS = np.sqrt(bin_frequencies(1)[:, 0, 0, 0] + bin_frequencies(1)[:, 0, 0, 2])
 
 Vector = NDArray[np.float64]
@@ -64,36 +67,59 @@ def baseline_of(powers: Sequence[PolarPower]) -> Baseline:
         mean, float(np.mean([power.floor for power in powers])), len(powers), powers[0].shape)
 
 
-def _gaussian(s: Vector) -> tuple[Vector, Vector]:
-    m = np.exp(np.clip(-_K * s, -40.0, 4.0))
-    return m, -_K * m
+def _gaussian(s: Vector) -> tuple[Vector, Callable[[], Vector]]:
+    m = np.exp((-s).clip(-40.0, 4.0))
+    return m, lambda: -m
 
 
-def _uniform(s: Vector) -> tuple[Vector, Vector]:
+def _uniform(s: Vector) -> tuple[Vector, Callable[[], Vector]]:
     """Motion at constant speed: ``sinc(f L)^2``, continued to negative ``s``."""
-    square = np.clip(3 * _K * s, -12.0, None)
-    x = np.sqrt(np.maximum(np.abs(square), 1e-6))
-    j, c = np.sin(x) / x, np.cos(x)
+    square = np.maximum(3 * s, -12.0)
     sharper = square <= 0
+    square = np.maximum(np.abs(square), 1e-6)
+    x = np.sqrt(square)
+    j = np.sin(x) / x
     if sharper.any():
-        j[sharper], c[sharper] = np.sinh(x[sharper]) / x[sharper], np.cosh(x[sharper])
-    return j * j, 3 * _K * j * (c - j) / np.where(sharper, -x * x, x * x)
+        j[sharper] = np.sinh(x[sharper]) / x[sharper]
+        square[sharper] *= -1
+
+    def slope() -> Vector:
+        c = np.cos(x)
+        if sharper.any():
+            c[sharper] = np.cosh(x[sharper])
+        found: Vector = 3 * j * (c - j) / square
+        return found
+
+    return j * j, slope
 
 
 class Family(NamedTuple):
     """A kind of point-spread function."""
 
-    transfer: Callable[[Vector], tuple[Vector, Vector]]
-    """Squared transfer function and its derivative by ``s = f' S f``."""
+    transfer: Callable[[Vector], tuple[Vector, Callable[[], Vector]]]
+    """Squared transfer function of ``s = 4 pi^2 f' S f``, and what tells its derivative, which is not always needed."""
     squares: NDArray[np.float64]
-    """(288, places, 3) factors of (yy, yx, xx) in ``f' S f``; many places where it falls steeply within a bin."""
+    """(3, bins, places) factors of (yy, yx, xx) in `s`; many places where it falls steeply within a bin."""
     basis: NDArray[np.float64]
     """(5, k) directions in which the parameters may change."""
 
+    def within(self, used: NDArray[np.bool_]) -> Family:
+        """Return the same for some of the bins."""
+        return self._replace(squares=self.squares.compress(used, axis=1))
+
+    def fall(self, covariance: Vector) -> tuple[Vector, Callable[[], NDArray[np.float64]]]:
+        """Squared transfer function, (bins,), and what tells its derivatives by (yy, yx, xx), (3, bins)."""
+        _, bins, places = self.squares.shape
+        s = np.zeros((1, places))   # without blur all bins are alike
+        if covariance.any():
+            s = (covariance @ self.squares.reshape(3, -1)).reshape(bins, places)
+        shape, slope = self.transfer(s)
+        return shape @ np.full(places, 1 / places), lambda: np.einsum("bk,ibk->ib", slope(), self.squares) / places
+
 
 def _places(nodes: int, depth: int) -> NDArray[np.float64]:
-    places: NDArray[np.float64] = bin_frequencies(nodes, depth).reshape(RINGS * SECTORS, -1, 3) * [1.0, 2.0, 1.0]
-    return places
+    places = bin_frequencies(nodes, depth).reshape(RINGS * SECTORS, -1, 3) * [_K, 2 * _K, _K]
+    return np.ascontiguousarray(np.moveaxis(places, -1, 0))
 
 
 _FREE = np.eye(5)
@@ -111,25 +137,43 @@ def scaled(theta: Vector, factor: float) -> Vector:
     return scaled
 
 
+class Model(NamedTuple):
+    """What a point-spread function makes of the baseline."""
+
+    family: Family
+    theta: Vector
+    """(5,) logarithm of the gain; yy, yx, xx of the covariance in px^2; error of the noise floor."""
+    badness: float
+    """-2 ln likelihood."""
+    m: Vector
+    """(n,) gain and transfer function, or (1,) without blur."""
+    slope: Callable[[], NDArray[np.float64]]
+    """Tells the (3, n) derivatives of `m` by yy, yx, xx."""
+    expected: Vector
+    """(n,) smooth power that the model gives the frame."""
+    fitted: Vector
+    """(n,) the same with the texture of the baseline."""
+    variance: Vector
+    residual: Vector
+
+
+def badness_of(model: Model) -> float:
+    """Sort models by their likelihood, the best first."""
+    return model.badness
+
+
 class Solution(NamedTuple):
     """A fitted point-spread function."""
 
     theta: Vector
-    """(5,) logarithm of the gain; yy, yx, xx of the covariance in px^2; error of the noise floor."""
+    """As in `Model`."""
     errors: NDArray[np.float64]
     """(4, 4) covariance of the errors of (ln g, yy, yx, xx)."""
     sharp_errors: NDArray[np.float64]
     """(4, 4) what these errors would be, were the frame not blurred."""
     chi2: float
-    badness: float
-    """-2 ln likelihood."""
     texture: float
     """Relative change of the power of a mode, in place of the expected `_TEXTURE`."""
-
-
-def badness_of(solution: Solution) -> float:
-    """Sort solutions by their likelihood, the best first."""
-    return solution.badness
 
 
 class Fit:
@@ -141,122 +185,102 @@ class Fit:
 
     def __init__(self, power: PolarPower, baseline: Baseline) -> None:
         self.used = power.counts.ravel() >= 2
-        self.ring = np.repeat(np.arange(RINGS), SECTORS)[self.used]
+        self.ring = _RING[self.used]
         spread = np.hypot(np.sqrt(WINDOW_LOSS / (modes_of_rings(power.counts) * baseline.frames)), _FLOOR_ERROR)
         smooth = smooth_rings(baseline.power, power.counts, baseline.floor * spread)
         unit = max(float(smooth.max()), 1e-30)
         self.p = power.power.ravel()[self.used].astype(np.float64) / unit
         self.r = baseline.power.ravel()[self.used].astype(np.float64) / unit
-        self.q = np.repeat(smooth, SECTORS)[self.used] / unit
+        self.q = smooth[self.ring] / unit
         self.spread = WINDOW_LOSS / power.counts.ravel()[self.used].astype(np.float64)
-        self.phi = power.floor / unit
-        phi_r = baseline.floor / unit
-        self.noise = float(np.hypot(self.phi, phi_r / np.sqrt(baseline.frames)))
-        self.reference_variance = (phi_r**2 + 2 * phi_r * self.q) / baseline.frames + (_TEXTURE * self.q) ** 2
-        constant = np.full(len(self.q), self.noise)
-        self.by_smooth = np.stack([*4 * [self.q], constant], axis=1)
-        self.by_reference = np.stack([*4 * [self.r], constant], axis=1)
-        self.squares: dict[int, NDArray[np.float64]] = {}
-        self.prior = np.diag([_LOOSE_GAIN**-2, *3 * [_LOOSE_VARIANCE**-2], _FLOOR_ERROR**-2])
+        phi, phi_r = power.floor / unit, baseline.floor / unit
+        self.noise = math.hypot(phi, phi_r / math.sqrt(baseline.frames))
+        reference_variance = (phi_r**2 + 2 * phi_r * self.q) / baseline.frames + (_TEXTURE * self.q) ** 2
+        self.variance = self.spread * phi**2 + 1e-18, self.spread * (2 * phi) * self.q, self.spread * reference_variance
+        self.scales = np.full((2, 5, len(self.q)), self.noise)   # smooth, and with the texture
+        self.scales[:, :4] = np.stack([self.q, self.r])[:, None]
 
-    def solve(self, family: Family, theta: Vector, *, slack: float = SLACK) -> Solution:
-        """Solve the estimating equation by Gauss-Newton steps that must not make the fit clearly worse."""
-        model = self._model(family, theta)
-        badness = self._badness(model, theta)
+    def solve(self, family: Family, *starts: Vector, slack: float = SLACK) -> Model:
+        """Solve the estimating equation from the likeliest start.
+
+        Gauss-Newton steps must not make the fit clearly worse.
+        """
+        family = family.within(self.used)
+        model = min((self._model(family, theta) for theta in starts), key=badness_of)
         for _ in range(_ITERATIONS):
             instruments, derivatives = self._slopes(model)
-            slope = instruments.T @ derivatives
-            values, vectors = np.linalg.eigh(family.basis.T @ (0.5 * (slope + slope.T) + self.prior) @ family.basis)
+            slope = instruments @ derivatives.T
+            values, vectors = np.linalg.eigh(family.basis.T @ (0.5 * (slope + slope.T) + _PRIOR) @ family.basis)
             vectors = family.basis @ vectors
             values = np.maximum(np.abs(values), _LOOSE_VARIANCE**-2)
-            step = vectors @ ((vectors.T @ (instruments.T @ model.residual - self.prior @ theta)) / values)
-            step *= min(1.0, _LARGEST_STEP / max(float(np.abs(step[1:4]).max()), 1e-12),
-                        2.0 / max(abs(float(step[0])), 1e-12))
+            step = vectors @ ((vectors.T @ (instruments @ model.residual - _PRIOR @ model.theta)) / values)
+            gain, *variances, _ = step.tolist()
+            step *= min(1.0, _LARGEST_STEP / max(*map(abs, variances), 1e-12), 2.0 / max(abs(gain), 1e-12))
             for _ in range(_HALVINGS):
-                trial = self._model(family, theta + step)
-                worse = self._badness(trial, theta + step)
-                if worse < badness + slack:
+                trial = self._model(family, model.theta + step)
+                if trial.badness < model.badness + slack:
                     break
                 step = 0.5 * step
             else:
                 break
-            theta, model, badness = theta + step, trial, worse
-            if np.abs(step).max() < _SMALLEST_STEP:
+            model = trial
+            if abs(step).max() < _SMALLEST_STEP:
                 break
-        chi2 = float(np.sum(model.residual**2 / model.variance)) / max(len(model.residual) - 4, 1)
-        sharp = self._model(family, theta * _GAIN_ONLY)
-        return Solution(theta, self._errors(model) * max(chi2, 1.0), self._errors(sharp) * max(chi2, 1.0), chi2,
-                        badness, self._texture(model))
+        return model
 
-    def _errors(self, model: _Model) -> NDArray[np.float64]:
+    def solution(self, model: Model) -> Solution:
+        """Say how good a model is that was solved for."""
+        chi2 = float((model.residual**2 / model.variance).sum()) / max(len(model.residual) - 4, 1)
+        sharp = self._model(model.family, model.theta * _GAIN_ONLY)
+        return Solution(model.theta, self._errors(model) * max(chi2, 1.0), self._errors(sharp) * max(chi2, 1.0), chi2,
+                        self._texture(model))
+
+    def _errors(self, model: Model) -> NDArray[np.float64]:
         """(4, 4) covariance of the errors of (ln g, yy, yx, xx)."""
         instruments, derivatives = self._slopes(model)
-        inner = instruments.T @ (instruments * model.variance[:, None]) + self.prior
-        inverse = np.linalg.pinv(instruments.T @ derivatives + self.prior)
+        inner = instruments * model.variance @ instruments.T + _PRIOR
+        inverse = np.linalg.inv(instruments @ derivatives.T + _PRIOR)
         errors: NDArray[np.float64] = (inverse @ inner @ inverse.T)[:4, :4]
         return errors
 
-    def badness(self, family: Family, theta: Vector) -> float:
-        """-2 ln likelihood of the parameters."""
-        return self._badness(self._model(family, theta), theta)
-
-    def _badness(self, model: _Model, theta: Vector) -> float:
-        return float(np.sum(model.residual**2 / model.variance + np.log(model.variance)) + theta @ self.prior @ theta)
-
-    def _texture(self, model: _Model) -> float:
+    def _texture(self, model: Model) -> float:
         """Estimate the relative change of single modes from the bins in which nothing else scatters.
 
         Every ring is scaled to fit: defocus changes rings as a whole, another place changes every bin.
         """
-        weight = 1 / model.variance
-        unscaled = np.maximum(self._by_ring(weight * model.fitted**2), 1e-30)
-        scale = self._by_ring(weight * self.p * model.fitted) / unscaled
+        weighted = model.fitted / model.variance
+        unscaled = np.maximum(self._by_ring(weighted * model.fitted), 1e-30)
+        scale = self._by_ring(weighted * self.p) / unscaled
         own = self.spread * model.expected**2
         share = SECTORS / (SECTORS - 1)
         excess = share * (self.p - scale[self.ring] * model.fitted) ** 2 - (model.variance - _TEXTURE**2 * own)
         weight = (_TEXTURE**2 * own / model.variance) ** 2
-        total = float(np.sum(weight * excess / np.maximum(own, 1e-30))) + _USUAL_BINS * _TEXTURE**2
-        return float(np.sqrt(max(total / (float(weight.sum()) + _USUAL_BINS), 0.0)))
+        total = float((weight * excess / np.maximum(own, 1e-30)).sum()) + _USUAL_BINS * _TEXTURE**2
+        return math.sqrt(max(total / (float(weight.sum()) + _USUAL_BINS), 0.0))
 
     def _by_ring(self, values: Vector) -> Vector:
         sums: Vector = np.bincount(self.ring, weights=values, minlength=RINGS).astype(np.float64)
         return sums
 
-    def _model(self, family: Family, theta: Vector) -> _Model:
-        if id(family) not in self.squares:
-            self.squares[id(family)] = family.squares[self.used]
-        squares = self.squares[id(family)]
-        shape, slope = family.transfer(squares @ theta[1:4])
-        gain = np.exp(np.clip(theta[0], -20.0, 20.0))
-        fall = shape.sum(1) / shape.shape[1]
+    def _model(self, family: Family, theta: Vector) -> Model:
+        fall, slope = family.fall(theta[1:4])
+        gain = math.exp(min(max(float(theta[0]), -20.0), 20.0))
         m = gain * fall
-        mq, fitted = m * self.q, m * self.r
-        variance = self.spread * (self.phi**2 + 2 * self.phi * mq + m * m * self.reference_variance)
-        variance += (_TAIL * np.clip(1 - fall, 0.0, 1.0) ** 2 * gain * self.q) ** 2 + 1e-18
-        return _Model(m, mq, fitted, variance, self.p - fitted - theta[4] * self.noise, gain, slope, squares)
+        expected, fitted = m * self.q, m * self.r
+        of_noise, of_both, of_structure = self.variance
+        variance = of_noise + m * (of_both + m * of_structure)
+        variance += (_TAIL * gain * self.q * np.maximum(1 - fall, 0.0) ** 2) ** 2
+        residual = self.p - fitted - theta[4] * self.noise
+        badness = float((residual**2 / variance + np.log(variance)).sum() + theta @ _PRIOR @ theta)
+        return Model(family, theta, badness, m, lambda: gain * slope(), expected, fitted, variance, residual)
 
-    def _slopes(self, model: _Model) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(n, 5) derivatives by the parameters: of the smooth model over the variance, and of the model itself."""
-        shapes = np.ones((len(model.m), 5))
-        shapes[:, 0] = model.m
-        shapes[:, 1:4] = np.einsum("bk,bki->bi", model.slope, model.squares) * (model.gain / model.slope.shape[1])
-        return shapes * self.by_smooth / model.variance[:, None], shapes * self.by_reference
-
-
-class _Model(NamedTuple):
-    m: Vector
-    """(n,) gain and transfer function."""
-    expected: Vector
-    """(n,) smooth power that the model gives the frame."""
-    fitted: Vector
-    """(n,) the same with the texture of the baseline."""
-    variance: Vector
-    residual: Vector
-    gain: float
-    slope: Vector
-    """(n, places) derivative of the transfer function."""
-    squares: NDArray[np.float64]
-    """(n, places, 3)."""
+    def _slopes(self, model: Model) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(5, n) derivatives by the parameters: of the smooth model over the variance, and of the model itself."""
+        shapes = np.ones((5, len(self.q)))
+        shapes[0] = model.m
+        shapes[1:4] = model.slope()
+        smooth, derivatives = shapes * self.scales
+        return smooth / model.variance, derivatives
 
 
 def smooth_rings(power: FloatArray, counts: FloatArray, error: Vector) -> Vector:
@@ -283,8 +307,10 @@ def smooth_rings(power: FloatArray, counts: FloatArray, error: Vector) -> Vector
     elif clear < RINGS:
         last = slice(max(clear - _SLOPE_RINGS, 0), clear)
         x, y = np.log(_RADIUS[last]), np.log(falling[last])
-        slope = np.polyfit(x, y, 1)[0] if clear >= _SLOPE_RINGS else _USUAL_SLOPE
-        falling[clear:] = np.exp(y.mean()) * (_RADIUS[clear:] / np.exp(x.mean())) ** np.clip(slope, *_SLOPES)
+        middle = x.mean()
+        slope = (x - middle) @ y / ((x - middle) ** 2).sum() if clear >= _SLOPE_RINGS else _USUAL_SLOPE
+        steepest, flattest = _SLOPES
+        falling[clear:] = np.exp(y.mean()) * (_RADIUS[clear:] / np.exp(middle)) ** min(max(slope, steepest), flattest)
     return falling
 
 

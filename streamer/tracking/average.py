@@ -25,7 +25,7 @@ class Comparison(NamedTuple):
     """A frame against the average."""
 
     registered: ComplexArray
-    """Its modes, shifted back by its drift."""
+    """Its modes in the order of the bins, shifted back by its drift."""
     floor: float
     cross: CrossPower | None
     """None while the average is too young, or of other frames."""
@@ -63,7 +63,7 @@ class RegisteredAverage:
             Power of sharp frames.
         """
         frame = Comparison(register_modes(modes, power.shape, drift_px), power.floor, None, None)
-        if self._modes is None or self._modes.shape != modes.shape or self._frames < _FEWEST:
+        if self._modes is None or self._modes.shape != frame.registered.shape or self._frames < _FEWEST:
             return frame
         cross = cross_power(frame.registered, self._modes, power.shape, floor=power.floor,
                             average_floor=self._floor, power=usual_power)
@@ -89,7 +89,10 @@ class RegisteredAverage:
             return
         self._frames = min(self._frames + 1, FRAMES)
         share = np.float32(1 / self._frames)
-        self._modes = self._modes + share * (frame.registered - self._modes)
+        modes = frame.registered - self._modes   # a new array: the old one may be in a snapshot
+        modes *= share
+        modes += self._modes
+        self._modes = modes
         self._floor = float((1 - share) ** 2 * self._floor + share**2 * frame.floor)
 
     def snapshot(self) -> dict[str, Any]:

@@ -9,8 +9,10 @@ far off three times in a row is a step of the stage.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Mapping
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,6 +85,7 @@ class Trend:
         self._noise = np.full(2, SMALLEST_JITTER_PX**2)
         self._far: list[list[tuple[float, float]]] = [[], []]   # value and step of those far off in a row, per axis
         self._bank = Bank(np.zeros(2))
+        self._state: TrendState | None = None   # once it was asked for, until something changes
 
     @property
     def count(self) -> int:
@@ -102,13 +105,8 @@ class Trend:
         """What is known at the newest frame; None before there are enough frames."""
         if self._count < FRAMES_NEEDED:
             return None
-        interval_s = self._interval_s()
-        known = np.isfinite(interval_s) and np.isfinite(self._unit_s)
-        bank = self._bank
-        return TrendState(bank.evidence(self._noise, self._count), bank.level.copy(), bank.slope.copy(),
-                          bank.covariance.copy(), RESTLESSNESS * self._noise[:, None], self._noise.copy(),
-                          float(self._unit_s / interval_s) if known else 1.0,
-                          float(interval_s) if np.isfinite(interval_s) else None)
+        self._state = self._state or self._describe()
+        return self._state
 
     def time_of_retake(self, at_s: float | None) -> float | None:
         """Return when a frame was taken that was taken again, which is after the newest one.
@@ -148,6 +146,7 @@ class Trend:
         """
         point = _Point(drift_y_px, drift_x_px, np.nan if at_s is None else at_s, 1.0 + self._skipped)
         before = self._recent[-1] if self._recent else None
+        self._state = None
         self._recent.append(point)
         self._count, self._skipped = self._count + 1, 0
         if self._count < FRAMES_NEEDED:
@@ -163,6 +162,7 @@ class Trend:
     def move(self, dy_px: float, dx_px: float) -> None:
         """Follow a change of the origin or a revision of the path: everything so far moved by so much."""
         offset = np.array([dy_px, dx_px], np.float64)
+        self._state = None
         self._bank.level += offset[:, None]
         self._recent = deque((point._replace(y_px=point.y_px + dy_px, x_px=point.x_px + dx_px)
                               for point in self._recent), maxlen=RECENT)
@@ -189,6 +189,15 @@ class Trend:
             setattr(trend._bank, name, np.array(state[name], np.float64))
         return trend
 
+    def _describe(self) -> TrendState:
+        interval_s = self._interval_s()
+        timed = math.isfinite(interval_s)
+        bank = self._bank
+        return TrendState(bank.evidence(self._noise, self._count), bank.level.copy(), bank.slope.copy(),
+                          bank.covariance.copy(), RESTLESSNESS * self._noise[:, None], self._noise.copy(),
+                          self._unit_s / interval_s if timed and math.isfinite(self._unit_s) else 1.0,
+                          interval_s if timed else None)
+
     def _start_again(self) -> None:
         """Filter all frames anew with a jitter from their second differences, then with that of the innovations."""
         points = list(self._recent)
@@ -208,7 +217,7 @@ class Trend:
         points = list(self._recent)
         found = [(later.at_s - point.at_s) / later.frames for point, later in itertools.pairwise(points)]
         usable = [interval for interval in found if interval > 0.0]   # not NaN, not back in time
-        return float(np.median(usable)) if usable else np.nan
+        return float(median(usable)) if usable else np.nan
 
     def _time_step(self, before: _Point | None, point: _Point) -> float:
         """Return the time between two measured frames in units."""

@@ -316,6 +316,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script."""
     # frames beside each other use the cores better than threads within one, which wait for each other on few cores
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    console.keep_memory()
     sys.exit(console.run(app, "txm-streamer", arguments))
 
 

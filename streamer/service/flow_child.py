@@ -47,6 +47,7 @@ def main(arguments: list[str]) -> None:
     with contextlib.suppress(OSError):   # every frame must be scored in time; the flow may skip
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     cv2.setNumThreads(1)
+    console.keep_memory()
     console.start_log(level=logging.WARNING)
     link = Link(socket.socket(fileno=number))
     try:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import typer
 
@@ -34,3 +37,18 @@ def test_a_failing_command_prints_one_line(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "txm-test: frame 3 is odd\n"
     assert run(app, "txm-test", ["--value", "x"]) == 2
     assert run(app, "txm-test", ["--help"]) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an option of the C library of Linux")
+def test_the_memory_of_large_arrays_is_used_again() -> None:
+    program = (
+        "import resource, numpy as np\n"
+        "from streamer import console\n"
+        "console.keep_memory()\n"
+        "np.ones(1 << 20, np.float32)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(20):\n"
+        "    np.ones(1 << 20, np.float32)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n")
+    faults = int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)
+    assert faults < 1000   # one array has 1024 pages

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -48,6 +48,8 @@ FILE_NAME = "session.sqlite"
 SCHEMA = 1
 """Raised when a program of before could no longer read the file."""
 
+_LARGEST_LOG_PAGES = 4000
+"""Of the write-ahead log, while somebody calls `Journal.checkpoint` now and then."""
 _PAGE_BYTES = 8192   # holds the spectra of three frames; of the usual 4096 bytes, those of one waste half
 
 _FRAME_COLUMNS = FrameRow.__struct_fields__
@@ -334,6 +336,19 @@ class Journal:
     def release(self) -> None:
         """End a `snapshot`."""
         self._db.rollback()
+
+    def checkpoint(self) -> None:
+        """Bring what was committed from the write-ahead log into the journal itself, from any thread.
+
+        That flushes the disk, which takes tens of milliseconds. A commit does it itself when the log has grown large.
+        """
+        path = f"{self.path.absolute().as_uri()}?mode=rw"   # not to be created when it is gone
+        with suppress(sqlite3.Error), closing(sqlite3.connect(path, uri=True)) as db:   # the next commit will tell
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def leave_checkpoints(self) -> None:
+        """Let commits leave the log to who calls `checkpoint`, as long as it does not grow large."""
+        self._db.execute(f"PRAGMA wal_autocheckpoint = {_LARGEST_LOG_PAGES}")
 
     def close(self) -> None:
         """Close the file and let others write to the session."""

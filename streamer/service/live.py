@@ -19,6 +19,7 @@ from streamer.export import export_session
 from streamer.journal import Journal
 from streamer.pipeline import Key, Outcome
 from streamer.records import AnyArray, EndOfAcquisition, Frame, Refusal, Status
+from streamer.service.checkpoints import Checkpoints
 from streamer.service.commands import Commands, Request
 from streamer.service.continuity import Continuity
 from streamer.service.conveyor import Conveyor
@@ -99,6 +100,7 @@ class Service:
         except TxmError:
             self._engine.shutdown()
             raise
+        self._checkpoints = Checkpoints(self.journal)
         self.recorder = Recorder(self.journal, publish=self._publish, due=self.herald.due)
         self._lane = FlowLane(self.inbox.put_urgent, process=FlowProcess() if settings.flow.process else None)
         self._previewer = Previewer(self.inbox.put_urgent)
@@ -348,6 +350,7 @@ class Service:
         self._continuity.memory.close()
         self.outbox.close()
         self._engine.shutdown()
+        self._checkpoints.close()
         self.journal.close()
 
     def _finish(self) -> None:
@@ -370,6 +373,7 @@ class Service:
             self.outbox.update_status(self.status())
             self.outbox.close()
             self._engine.shutdown()
+            self._checkpoints.close()
             self.journal.close()
         export_session(self.folder)
 

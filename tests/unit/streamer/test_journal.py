@@ -9,7 +9,7 @@ import pytest
 
 from streamer.errors import SessionError
 from streamer.export import export_session
-from streamer.journal import Batch, Journal
+from streamer.journal import FILE_NAME, Batch, Journal
 from streamer.packing import grey_levels
 from streamer.records import (
     FRAME_TEXTS,
@@ -287,3 +287,21 @@ def test_a_session_of_before_has_fewer_columns_and_no_requests(tmp_path: Path) -
     names = {path.name for path in export_session(tmp_path)}
     assert "recollections.csv" in names
     assert (tmp_path / "recollections.csv").read_text().count("\n") == 1
+
+
+def test_the_log_is_brought_in_beside_the_commits(tmp_path: Path) -> None:
+    with Journal(tmp_path, create=True) as journal:
+        journal.leave_checkpoints()
+        path = tmp_path / FILE_NAME
+        before = path.stat().st_size
+        for part in range(3):   # beyond the 1000 pages after which a commit would do it
+            for number in range(12):
+                journal.write(Batch(state={f"{part} {number}": bytes(1 << 20)}))
+            assert path.stat().st_size == before
+            journal.checkpoint()
+            assert path.stat().st_size > before + (12 << 20)
+            before = path.stat().st_size
+        assert path.with_name(f"{FILE_NAME}-wal").stat().st_size < 16 << 20   # it begins anew, and does not grow
+        path.unlink()
+        journal.checkpoint()
+        assert not path.exists()   # somebody took it away: no empty one takes its place

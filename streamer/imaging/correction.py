@@ -207,10 +207,11 @@ def _blocks(pixels: AnyArray, dark: float) -> FloatArray | None:
     if min(rows.shape) < _BLOCKS:
         return None
     values = rows.astype(np.float32)
-    down, across = (_averaging(size) for size in values.shape)
-    blocks = np.asarray(down @ values @ across.T, np.float32)   # six times as fast as to resize the frame
-    if not np.isfinite(blocks).all():   # NaN stays in the part that it belongs to
-        blocks = cv2.resize(values, (_BLOCKS, _BLOCKS), interpolation=cv2.INTER_AREA)
+    if pixels.dtype.kind == "f" and not np.isfinite(values).all():   # they stay in the parts that they belong to
+        blocks = np.asarray(cv2.resize(values, (_BLOCKS, _BLOCKS), interpolation=cv2.INTER_AREA))
+    else:
+        down, across = (_averaging(size) for size in values.shape)
+        blocks = down @ values @ across.T   # six times as fast
     return blocks - np.float32(dark)
 
 

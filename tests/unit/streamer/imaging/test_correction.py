@@ -197,3 +197,7 @@ def test_blocks_are_means_of_their_parts_and_keep_nan_to_themselves():
 
     assert np.isnan(blocks[0, 0])
     np.testing.assert_allclose(blocks.ravel()[1:], parts.ravel()[1:], rtol=1e-5)
+    pixels[:60] = np.inf
+    blocks = level(pixels).blocks
+    assert not np.isfinite(blocks[:2]).any()
+    np.testing.assert_allclose(blocks[2:], parts[2:], rtol=1e-5)

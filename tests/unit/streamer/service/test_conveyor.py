@@ -85,6 +85,16 @@ def test_what_is_done_once_is_done_before_a_frame_waits_for_it(journal: Journal)
     assert executor.names == ["rehearse", "rehearse", "measure", "prepare", "measure"]
 
 
+def test_flats_among_projections_are_compared_on_the_side(journal: Journal) -> None:
+    executor = _Telling()
+    conveyor, _ = _conveyor(journal, executor)
+    flats = [msgspec.structs.replace(_frame(index), kind="flat") for index in range(4)]
+    for item in (_frame(9), *flats):
+        conveyor.offer(item)
+        conveyor.drain()
+    assert executor.names.count("compare") == 1   # the first two at once, as nothing was known before
+
+
 class _Dying(Executor):
     """Loses what is submitted, as a cluster does whose worker died."""
 
